@@ -157,7 +157,13 @@ class Engine:
         if not len(rows):
             return []
         self.pending.append(self._read(rows, logits, halt_logit, done[rows]))
-        return self._release(done)
+        # An item leaves with all its answers, those at its marks too.
+        finished = self.items.positions[done]
+        ready = [np.isin(answers.positions, finished) for answers in self.pending]
+        parts = list(zip(self.pending, ready, strict=True))
+        self.pending = [answers[~is_ready] for answers, is_ready in parts if not is_ready.all()]
+        self.items.positions[done] = _IDLE
+        return [answers[is_ready] for answers, is_ready in parts if is_ready.any()]
 
     def _recurse(self, times: Tensor | None) -> tuple[Tensor, Tensor]:
         """Take a supervision step of each row on its canvas; return logits (B, L, V), halt_logit (B,).
@@ -245,15 +251,6 @@ class Engine:
             **vars(items), orders=orders, tokens=tokens.cpu().numpy(), halt=halt, log_probability=log_mean,
             steps=steps,
         )  # fmt: skip
-
-    def _release(self, done: NDArray[np.bool_]) -> list[Answers]:
-        """Free the rows that are done; return their pending answers."""
-        finished = self.items.positions[done]
-        ready = [np.isin(answers.positions, finished) for answers in self.pending]
-        parts = list(zip(self.pending, ready, strict=True))
-        self.pending = [answers[~is_ready] for answers, is_ready in parts if not is_ready.all()]
-        self.items.positions[done] = _IDLE
-        return [answers[is_ready] for answers, is_ready in parts if is_ready.any()]
 
 
 def best_tokens(logits: Tensor, loss: str) -> tuple[Tensor, Tensor]:

@@ -129,7 +129,7 @@ def summary(result: InferResult, out: Path, data: Path) -> str:
         if outputs is not None:
             scores, votes = evaluate(puzzles, outputs, read_candidates(out))
             text += "".join(f", {name} {score:.4f}" for name, score in scores.items())
-            coverage = f"; {Coverage(int((votes > 0).sum()), len(votes), result.done, result.total).text}"
+            coverage = f"; {coverage_text(int((votes > 0).sum()), len(votes))}"
     if result.done == result.total:
         return text
     text += f"{coverage}; {result.done} of {result.total} grids answered"
@@ -151,9 +151,10 @@ class Evaluator:
     def __init__(self, puzzles: PuzzleSet, data: Path, settings: InferSettings, *, tests: int) -> None:
         outputs = known_outputs(data, puzzles)
         if outputs is None or not len(outputs):
-            unknown, asked = "the outputs of its test inputs are not known", len(puzzles.test_tasks)
+            unknown = "the outputs of its test inputs are not known"
+            why = unknown if len(puzzles.test_tasks) else "it has no tests"
             raise DataError(
-                f"{data}: {unknown if asked else 'it has no tests'}, so there is no evaluation: "
+                f"{data}: {why}, so there is no evaluation: "
                 "build it with tests whose outputs are known, or train without by --set eval.every=0"
             )
         # All test inputs decide a task's canvas, also if only some are sampled.

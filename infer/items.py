@@ -88,8 +88,8 @@ class Schedule:
         elif votes:
             self._ways = self._ways.clip(max=votes)
         lengths = self._ways * settings.rollouts
-        # Round k asks each test input with more than k items once. Between two of these numbers of items all
-        # rounds have the same test inputs.
+        # Round k asks each test input that has more than k items. From one of these lengths to the next, all
+        # rounds ask the same test inputs.
         self._drops = np.unique(lengths)
         self._active = [np.flatnonzero(lengths >= length) for length in self._drops]
         sizes = np.array([len(tests) for tests in self._active])
@@ -120,8 +120,8 @@ class Schedule:
 class WorkQueue:
     """The positions of a schedule that one rank has to answer.
 
-    Of as many positions in a row as there are ranks, each rank has one at random: then a rank that dies or is
-    slow has some of the votes of each test input, not all votes of some.
+    Of each `num_ranks` positions in a row every rank has one, at random. So a rank that dies or is slow lacks
+    some votes of each test input, not all votes of some.
 
     left: how many are left.
 
@@ -129,7 +129,7 @@ class WorkQueue:
            done: (M,) positions already answered.
     """
 
-    def __init__(self, length: int, done: NDArray[np.int64], rank: int = 0, num_ranks: int = 1) -> None:
+    def __init__(self, length: int, done: NDArray[np.int64], rank: int, num_ranks: int) -> None:
         undone = np.delete(np.arange(length), done)
         deals = np.tile(np.arange(num_ranks), (-(-len(undone) // num_ranks), 1))
         ranks = np.random.default_rng(_SEED).permuted(deals, axis=1).ravel()[: len(undone)]
@@ -245,6 +245,14 @@ def candidate_table(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa
     return pa.table(arrays, schema=SCHEMA)
 
 
+def numbered(column: pa.Array, numbers: dict[Any, int]) -> NDArray[np.intp]:
+    """Return the number (N,) of each value; new values get the next numbers, in `numbers`."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    codes = [numbers.setdefault(value, len(numbers)) for value in encoded.dictionary.to_pylist()]
+    coded: NDArray[np.intp] = np.array(codes, np.intp)[encoded.indices.to_numpy()]
+    return coded
+
+
 class _Asked(NamedTuple):
     """Hashes (N,) of a folder's questions, sorted, and whether its rollouts after the first have noise."""
 
@@ -278,7 +286,8 @@ class Doubles:
             yield from read_candidates(path)
             return
         earlier = self._asked.setdefault(tuple(manifest.get(name) for name in _CHECKPOINT), [])
-        is_noisy, left_out, parts = bool(manifest.get("plan", {}).get("noise")), 0, [np.zeros(0, np.uint64)]
+        is_noisy = bool(manifest.get("plan", {}).get("noise"))
+        left_out, parts = 0, [np.zeros(0, np.uint64)]
         for table in read_candidates(path):
             questions, first = self._questions(table, manifest), table["rollout"].to_numpy() == 0
             keep = np.ones(len(table), bool)
@@ -287,7 +296,7 @@ class Doubles:
                 before = np.searchsorted(other.questions, questions, "left")
                 double = before < np.searchsorted(other.questions, questions, "right")
                 spared = first & (is_noisy or other.is_noisy)
-                if (count := int((double & ~spared).sum())) > 0:
+                if count := int((double & ~spared).sum()):
                     raise DataError(
                         f"{path}: asked the same checkpoint the same as {other.path}, so that "
                         f"{counted(count, 'candidate')} would count twice: vote on one of the two, or ask "
@@ -303,12 +312,9 @@ class Doubles:
 
     def _questions(self, table: pa.Table, manifest: Mapping[str, Any]) -> NDArray[np.uint64]:
         """Return a hash (N,) of the question of each candidate."""
-        columns = [table[name].to_numpy().astype(np.uint64) for name in _QUESTION]
-        for name in _NAMES:
-            texts = table[name].combine_chunks()
-            known, numbers = texts.dictionary.to_pylist(), self._numbers
-            codes = np.array([numbers.setdefault(text, len(numbers)) for text in known], np.uint64)
-            columns.append(codes[texts.indices.to_numpy()])
+        columns = [table[name].to_numpy() for name in _QUESTION]
+        columns += [numbered(table[name].combine_chunks(), self._numbers) for name in _NAMES]
+        columns = [column.astype(np.uint64) for column in columns]
         plan = manifest.get("plan")
         if plan is None:
             # Of an older version, which does not say whether its settings had an effect: all count.

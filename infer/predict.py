@@ -230,9 +230,7 @@ def predict(
 
     Args:    device: None for a GPU if there is one, else the CPU.
              label: the value of the column `checkpoint`.
-             done: (M,) positions of the schedule to leave out, sorted.
-             rank, num_ranks: which of the other positions to answer.
-             needed: `needed_sides` of the whole dataset, if `puzzles` lacks some test inputs of a task.
+             done, rank, num_ranks, needed: as of `Engine`.
              stop: returns whether to stop, before each supervision step; unfinished rows are dropped.
              left_s: returns the seconds left; no step begins that would take longer.
     Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or none of its first

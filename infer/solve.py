@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from html import escape
 from math import isqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +24,7 @@ from arcpipe.infer.config import InferSettings
 from arcpipe.infer.items import Schedule
 from arcpipe.infer.predict import predict
 from arcpipe.infer.vote import VotedGrid, rank, read_votes, voted_grids
+from arcpipe.log import counted
 from arcpipe.puzzleset import PuzzleSet, Variants
 from arcpipe.task import Pair, Task, parse_task
 
@@ -132,7 +132,7 @@ def _sudoku(lines: list[str], path: Path) -> Grid:
     if len(cells) not in _BOARDS or not in_lines:
         raise DataError(
             f"{path}: no Sudoku: expected 81, 36 or 16 characters in one line, or 9, 6 or 4 lines of as many "
-            f"characters; found {len(cells)} characters in {len(rows)} line{'s' * (len(rows) != 1)}"
+            f"characters; found {len(cells)} characters in {counted(len(rows), 'line')}"
         )
     allowed = ".123456789"[: side + 1]
     board = _board(cells.replace("0", "."), allowed, path, "a Sudoku of this size is made of")
@@ -211,17 +211,31 @@ def solve_puzzle(
              trace: keep every step.
     Raises:  CheckpointError if the checkpoint was not trained on the task.
     """
-    steps = max_steps or checkpoint.config.max_steps
     puzzles = _puzzle_set(checkpoint, task, max_votes)
-    settings = InferSettings(
-        max_steps=steps, votes=max_votes, candidates_at=[*range(1, steps)] if trace else []
-    )
+    family, last = puzzles.family, max_steps or checkpoint.config.max_steps
+    marks = [*range(1, last)] if trace else []
+    settings = InferSettings(max_steps=last, votes=max_votes, candidates_at=marks)
     settings = replace(settings, batch_size=min(len(Schedule(puzzles, settings)), _MOST_ROWS))
     table = pa.concat_tables(list(predict(checkpoint, puzzles, settings))).sort_by("order")
-    return [
-        _make_solved(puzzles, index, pair, table.filter(pc.equal(table["test_index"], index)))
-        for index, pair in enumerate(task.tests)
-    ]
+    votes = read_votes([table.filter(pc.equal(table["steps"], last))], {task.id: len(task.tests)})
+    voted = voted_grids(votes, rank(votes), range(len(task.tests)))
+    solved = []
+    for index, (pair, grids) in enumerate(zip(task.tests, voted, strict=True)):
+        attempts, right = grids[: 2 if family.with_eos else 1], None
+        if not family.with_eos:
+            # Without an attempt, no answer was finite.
+            right = bool(attempts) and bool(is_valid(family.name, pair.input[None], grids[0].grid[None])[0])
+        elif pair.output is not None:
+            right = any(np.array_equal(attempt.grid, pair.output) for attempt in attempts)
+        steps = []
+        # The first item of a test input is the plain one, without augmentation.
+        own = table.filter(pc.equal(table["test_index"], index))
+        for row in own.slice(0, len(marks) + 1).to_pylist():
+            cells = np.frombuffer(row["cells"], np.uint8)
+            grid = cells.reshape(row["height"], row["width"]) if row["height"] else None
+            steps.append(Step(row["steps"], grid, row["halt_probability"]))
+        solved.append(Solved(pair.input, attempts, int(votes.candidates[index]), steps, right))
+    return solved
 
 
 def _puzzle_set(checkpoint: Checkpoint, task: Task, most: int) -> PuzzleSet:
@@ -256,35 +270,6 @@ def _puzzle_set(checkpoint: Checkpoint, task: Task, most: int) -> PuzzleSet:
         test_tasks=np.zeros(len(task.tests), np.int32),
         variants=Variants(None, 0) if checkpoint.config.embedding == "task" else None,
     )
-
-
-def _make_solved(puzzles: PuzzleSet, index: int, pair: Pair, candidates: pa.Table) -> Solved:
-    """Return the result for the test input `index`, from its candidates."""
-    family, steps = puzzles.family, candidates["steps"]
-    final = candidates.filter(pc.equal(steps, pc.max(steps)))
-    votes = read_votes([final], {puzzles.table.task_ids[0]: len(puzzles.test_tasks)})
-    attempts = voted_grids(votes, rank(votes), [index])[0][: 2 if family.with_eos else 1]
-    right = None
-    if not family.with_eos:
-        # Without an attempt, no answer was finite.
-        right = bool(attempts) and bool(is_valid(family.name, pair.input[None], attempts[0].grid[None])[0])
-    elif pair.output is not None:
-        right = any(np.array_equal(attempt.grid, pair.output) for attempt in attempts)
-    # The first item of a test input is the plain one, without augmentation.
-    first = candidates.slice(0, len(pc.unique(steps))).to_pylist()
-    return Solved(
-        question=pair.input,
-        attempts=attempts,
-        candidates=len(final),
-        steps=[Step(row["steps"], _grid(row), row["halt_probability"]) for row in first],
-        right=right,
-    )
-
-
-def _grid(row: dict[str, Any]) -> Grid | None:
-    if not row["height"]:
-        return None
-    return np.frombuffer(row["cells"], np.uint8).reshape(row["height"], row["width"])
 
 
 def solved_text(solved: Solved, family: Family, color: int) -> str:

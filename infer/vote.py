@@ -22,12 +22,12 @@ from arcpipe.codec import GridTable
 from arcpipe.documents import read_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
-from arcpipe.infer.items import Doubles
+from arcpipe.infer.items import Doubles, numbered
 from arcpipe.log import counted, logger
 from arcpipe.predictions import shard_files
 from arcpipe.puzzleset import PuzzleSet, ranks_of
 from arcpipe.runs import known_manifest, read_manifest, write_bytes
-from arcpipe.task import Pair, Task, kind_of, read_challenges
+from arcpipe.task import Task, kind_of, read_challenges
 
 _MAX_WIDTH, _BOARDS_AT_ONCE = 256, 100_000
 _PREDICTIONS = "expected a predictions folder or a Parquet file of predictions"
@@ -125,13 +125,13 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
     parts = [[np.zeros(0, np.intp)] * 4 + [np.zeros(0, np.float32)] * 2]
     # Copies of what is needed from one batch after another: all tables together may not fit into memory.
     for batch in (batch for table in tables for batch in table.to_batches()):
-        tasks, index = _codes(batch["task"], task_numbers), batch["test_index"].to_numpy()
+        tasks, index = numbered(batch["task"], task_numbers), batch["test_index"].to_numpy()
         mine = (tasks < len(counts)) & (index < np.append(counts, 0)[tasks.clip(max=len(counts))])
         others.update(zip(tasks[~mine].tolist(), index[~mine].tolist(), strict=True))
         columns = [
-            _codes(batch["cells"], grids),
+            numbered(batch["cells"], grids),
             batch["width"].to_numpy().astype(np.intp),
-            _codes(batch["checkpoint"], checkpoints),
+            numbered(batch["checkpoint"], checkpoints),
             batch["halt_probability"].to_numpy(),
             batch["log_probability"].to_numpy(),
         ]
@@ -146,28 +146,20 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
     choices = pa.array(keys).dictionary_encode()
     choice_tests, choice_cells, choice_widths = np.unravel_index(choices.dictionary.to_numpy(), shape)
     return Votes(
-        num_tests,
-        choices.indices.to_numpy().astype(np.intp),
-        ranks_of(tests)[with_grid],
-        checkpoint_ids[with_grid],
-        halt[with_grid],
-        log_probability[with_grid],
-        choice_tests,
-        choice_cells,
-        choice_widths,
-        list(grids),
-        np.bincount(tests, minlength=total),
-        int((~with_grid).sum()),
-        len(others),
+        num_tests=num_tests,
+        choices=choices.indices.to_numpy().astype(np.intp),
+        numbers=ranks_of(tests)[with_grid],
+        checkpoints=checkpoint_ids[with_grid],
+        halt=halt[with_grid],
+        log_probability=log_probability[with_grid],
+        tests=choice_tests,
+        cells=choice_cells,
+        widths=choice_widths,
+        grids=list(grids),
+        candidates=np.bincount(tests, minlength=total),
+        without_grid=int((~with_grid).sum()),
+        others=len(others),
     )
-
-
-def _codes(column: pa.Array, numbers: dict[Any, int]) -> NDArray[np.intp]:
-    """Return the number (N,) of each value; new values get the next numbers, in `numbers`."""
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    codes = [numbers.setdefault(value, len(numbers)) for value in encoded.dictionary.to_pylist()]
-    coded: NDArray[np.intp] = np.array(codes, np.intp)[encoded.indices.to_numpy()]
-    return coded
 
 
 Keys = tuple[NDArray[Any], ...]
@@ -303,7 +295,7 @@ def _read_vote_files(
              candidate at all is no error, because a short time limit leaves none.
     """
     shards: set[Path] = set()
-    manifests: list[dict[str, Any]] = []
+    sources: list[tuple[Path, dict[str, Any]]] = []
     for path in paths:
         if path.suffix == ".json" and path.is_file():
             raise DataError(f"{path}: {_PREDICTIONS}, found {kind_of(read_json(path))}")
@@ -314,10 +306,9 @@ def _read_vote_files(
         made = read_manifest(path, "predictions") if path.is_dir() else {}
         if dataset is not None and made.get("dataset", dataset) != dataset:
             raise DataError(f"{path}: made for another dataset, {made.get('data')}; its boards are others")
-        manifests.append(made)
+        sources.append((path, made))
     doubles = Doubles()
-    tables = (doubles.distinct(*one) for one in zip(paths, manifests, strict=True))
-    votes = read_votes(chain.from_iterable(tables), num_tests)
+    votes = read_votes(chain.from_iterable(doubles.distinct(*one) for one in sources), num_tests)
     if votes.others and not votes.candidates.any():
         raise DataError(f"no candidate is for a task of {where}: are these predictions of another set?")
     return votes
@@ -335,14 +326,19 @@ def read_arc_votes(
     if (side := votes.shapes().max(initial=0)) > MAX_SIDE:
         names = ", ".join(map(str, paths))
         raise DataError(f"{names}: a candidate has a side of {side}, those of ARC have up to {MAX_SIDE}")
-    tests = {task.id: task.tests for task in tasks}
+    own = _inputs_of(tasks)
     for path in paths:
-        asked = _tests_of_dataset(path)
+        made = known_manifest(path, "predictions")
+        data = Path(made.get("data", ""))
+        asked: dict[str, list[Any]] = {}
+        # Of a dataset that is gone or was replaced nothing is known.
+        if known_manifest(data, "dataset").get("fingerprint", "") == made.get("dataset"):
+            with suppress(DataError):
+                asked = _inputs_of(read_challenges(data / "challenges.json"))
         others = [
             task_id
-            for task_id, pairs in asked.items()
-            if len(pairs) != num_tests.get(task_id, len(pairs))
-            or not all(map(_same_input, pairs, tests.get(task_id, pairs)))
+            for task_id, inputs in asked.items()
+            if len(inputs) != num_tests.get(task_id, len(inputs)) or inputs != own.get(task_id, inputs)
         ]
         if others:
             logger.warning(
@@ -353,19 +349,9 @@ def read_arc_votes(
     return votes
 
 
-def _tests_of_dataset(path: Path) -> dict[str, tuple[Pair, ...]]:
-    """Return the tests, by task, of the dataset of predictions; none if it is gone or was replaced."""
-    made = known_manifest(path, "predictions")
-    data = Path(made.get("data", ""))
-    if known_manifest(data, "dataset").get("fingerprint", "") != made.get("dataset"):
-        return {}
-    with suppress(DataError):
-        return {task.id: task.tests for task in read_challenges(data / "challenges.json")}
-    return {}
-
-
-def _same_input(one: Pair, other: Pair) -> bool:
-    return np.array_equal(one.input, other.input)
+def _inputs_of(tasks: Sequence[Task]) -> dict[str, list[Any]]:
+    """Return the test inputs of each task as lists of rows."""
+    return {task.id: [pair.input.tolist() for pair in task.tests] for task in tasks}
 
 
 @dataclass(frozen=True, eq=False)
@@ -382,15 +368,17 @@ class BoardAnswers:
     answered: NDArray[np.bool_]
     valid: NDArray[np.bool_]
 
-    def scores(self, outputs: GridTable) -> dict[str, float]:
+    def scores(self, outputs: GridTable | None) -> dict[str, float]:
         """Return the shares of exact answers, of right cells and of valid answers, over the answered test
-        inputs; there must be at least one."""
-        same = (self.boards == outputs.cells)[self.answered]
-        return {
-            "exact_accuracy": float(same.all(axis=(1, 2)).mean()),
-            "cell_accuracy": float(same.mean()),
-            "valid": float(self.valid[self.answered].mean()),
-        }
+        inputs, of which there must be one; only that of valid ones if the outputs are not known."""
+        scores = {}
+        if outputs is not None:
+            same = (self.boards == outputs.cells)[self.answered]
+            scores = {
+                "exact_accuracy": float(same.all(axis=(1, 2)).mean()),
+                "cell_accuracy": float(same.mean()),
+            }
+        return scores | {"valid": float(self.valid[self.answered].mean())}
 
     def write(self, path: Path, puzzles: PuzzleSet) -> None:
         """Write a CSV file with the columns question and answer: the characters of a board, row by row; empty
@@ -402,8 +390,7 @@ class BoardAnswers:
         )
         columns = {"question": questions, "answer": np.where(self.answered, answers, "")}
         content = io.BytesIO()
-        options = csv.WriteOptions(quoting_style="needed")
-        csv.write_csv(pa.table(columns), content, options)
+        csv.write_csv(pa.table(columns), content, csv.WriteOptions(quoting_style="needed"))
         write_bytes(path, content.getvalue())
 
 

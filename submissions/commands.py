@@ -34,6 +34,7 @@ from arcpipe.submissions.submission import (
     check_submission,
     describe_source,
     generated_pairs,
+    labeled_path,
     read_results,
     write_submission,
 )
@@ -279,7 +280,8 @@ def vote(
     vote_on = _vote_on_tasks if dataset_family(challenges) == "arc" else _vote_on_boards
     facts, text = vote_on(predictions, challenges, out, rule, compare)
     document = {"out": None if out is None else str(out), "rule": rule, **facts}
-    typer.echo(json_text(document) if as_json else text if out is None else f"{out}: {text}")
+    line = text if out is None else f"{out}: {text}"
+    typer.echo(json_text(document) if as_json else line)
     if out is None:
         say_next(
             "vote", *predictions, "--challenges", challenges, "--out", f"{predictions[0]}-submission.json"
@@ -288,7 +290,7 @@ def vote(
         challenges = challenges / "challenges.json" if challenges.is_dir() else challenges
         say_next("check", out, "--challenges", challenges)
     elif manifest := known_manifest(predictions[0], "predictions"):
-        run = Path(manifest.get("checkpoint", "").rpartition("@")[0])
+        run = labeled_path(manifest.get("checkpoint", ""))
         if known_manifest(run, "run"):
             say_next("report", run, "--predictions", predictions[0], "--challenges", challenges)
 
@@ -332,8 +334,7 @@ def _vote_on_boards(
     coverage = coverage_text(int(answered.sum()), len(answered))
     if not answered.any():
         return facts, f"{text}\n{coverage}"
-    valid = {"valid": float(answers.valid[answered].mean())}
-    scores = valid if outputs is None else answers.scores(outputs)
+    scores = answers.scores(outputs)
     shares = ", ".join(f"{name.replace('_', ' ')} {value:.2%}" for name, value in scores.items())
     return facts | scores, f"{text}\n{shares}; {coverage}"
 
@@ -428,7 +429,7 @@ def compare(first: _Entry, second: _Entry, ledger: _Ledger = LEDGER, as_json: Js
         typer.echo("the same submission")
     else:
         lines = [
-            f"{name}: {' -> '.join(ledgers.plain(value) or 'unknown' for value in values)}"
+            f"{name}: {' -> '.join(ledgers.fact_text(value) or 'unknown' for value in values)}"
             for name, values in changes.items()
         ]
         lines = lines or ["nothing else is known to differ"]

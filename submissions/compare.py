@@ -52,7 +52,7 @@ def read_ranked(path: Path, tasks: Sequence[Task], challenges: Path) -> Ranked:
     num_tests = {task.id: len(task.tests) for task in tasks}
     if (path / MANIFEST).exists() or path.suffix == ".parquet":
         votes = vote.read_arc_votes([path], num_tests, challenges, tasks)
-        return vote.ranked_grids(votes, vote.rank(votes, vote.by_count), _MOST_RANKED)
+        return vote.ranked_grids(votes, vote.rank(votes), _MOST_RANKED)
     return distinct_attempts(read_results(path, sum(num_tests.values())), tasks, path)
 
 
@@ -145,20 +145,15 @@ class Comparison:
     others: tuple[Difference, ...]
     outputs: dict[str, tuple[str, ...]]
 
-    def groups(self) -> dict[str, int]:
-        """Count the test outputs solved by all, by several, by one alone, and by none."""
-        counts = Counter(self.outputs.values())
+    def __str__(self) -> str:
+        counts, both = Counter(self.outputs.values()), len(self.names) == 2
         several = sum(n for who, n in counts.items() if 1 < len(who) < len(self.names))
-        both = len(self.names) == 2
-        return {
+        groups = {
             f"by {'both' if both else 'all'}": counts[self.names],
             **({} if both else {"by several, not all": several}),
             **{f"only by {name}": counts[name,] for name in self.names},
             f"by {'neither' if both else 'none'}": counts[()],
         }
-
-    def __str__(self) -> str:
-        groups = self.groups()
         width = max(map(len, groups))
         lines = ["test outputs solved at pass@2"]
         lines += [f"{title:{width}}{count:>7}" for title, count in groups.items()]
@@ -326,9 +321,9 @@ def compare_rules(votes: vote.Votes, solutions: Mapping[str, Sequence[Grid]]) ->
     Args:  solutions: the outputs of each task of the votes.
     """
     right = vote.right_choices(votes, [grid for task in votes.num_tests for grid in solutions[task]])
-    most = int(votes.candidates.max(initial=0))
+    most = int(votes.candidates.max())
     # 1, 2, 4, ... candidates, then all.
-    steps = [*(2**power for power in range(max(most - 1, 0).bit_length())), *([most] if most else [])]
+    steps = [*(2**power for power in range((most - 1).bit_length())), most]
     ranked = {name: vote.rank(votes, rule) for name, rule in vote.RULES.items()}
     solved = {
         (name, k): vote.solved_tests(votes, ranked[name], right, k) for name in vote.RULES for k in (1, 2)

@@ -32,7 +32,6 @@ LEDGER = Path("runs/ledger.jsonl")
 LEDGER_START = b'{"sha256":"'
 """The first bytes of each line."""
 
-Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
 _SCORED = ("mean_over_tasks", "mean_over_outputs", "solved_tasks", "solved_outputs")
 # What was changed of the solutions, as lists of texts.
@@ -84,16 +83,19 @@ def enter_score(
     """
     sha256 = enter_file(ledger, submission)
     one, two = ({name: getattr(k, name) for name in _SCORED} for k in (score.pass_at_1, score.pass_at_2))
+    name = str(score.set)
+    name += f", {score.num_tasks} of its {score.set.num_tasks} tasks" if score.left_out else ""
+    name += f", {len(score.corrected)} corrected" if score.corrected else ""
     changes = {"left_out": score.left_out, "corrected": score.corrected, "corrections": corrections}
     add_fact(
-        ledger, sha256, "score", set=score.set_name, fingerprint=score.set.fingerprint,
+        ledger, sha256, "score", set=name, fingerprint=score.set.fingerprint,
         num_tasks=score.num_tasks, num_outputs=score.num_outputs, solutions=str(solutions), pass_at_1=one,
         pass_at_2=two, **{name: list(items) for name, items in changes.items() if items},
     )  # fmt: skip
     return sha256
 
 
-def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> None:
+def add_fact(ledger: Path, sha256: str, fact: Literal["file", "score", "kaggle"], **content: Any) -> None:
     """Append a fact about a file, unless the ledger has the same fact from any time.
 
     Raises:  OutputError if the ledger cannot be written.
@@ -297,7 +299,7 @@ def _tree(facts: Mapping[str, Any], indent: str) -> Iterator[str]:
             if isinstance(item, dict) and any(map(_has_tables, item.values())):
                 yield f"{indent}{name}"
                 yield from _tree(item, f"{indent}  ")
-            elif text := plain(item):
+            elif text := fact_text(item):
                 yield fact_line(f"{indent}{name} ", text, width)
 
 
@@ -305,10 +307,10 @@ def _has_tables(value: Any) -> bool:
     return isinstance(value, dict) or (isinstance(value, list) and any(map(_has_tables, value)))
 
 
-def plain(value: Any) -> str:
+def fact_text(value: Any) -> str:
     """Return a fact in a line: text without quotes, others as JSON writes them; empty if it is unknown."""
     if isinstance(value, dict):
-        texts = {name: plain(item) for name, item in value.items()}
+        texts = {name: fact_text(item) for name, item in value.items()}
         return ", ".join(f"{name} {text}" for name, text in texts.items() if text)
     if value in (None, []):
         return ""

@@ -39,7 +39,7 @@ from arcpipe.submissions.score import Part, breakdown, score_submission, size_ru
 from arcpipe.submissions.submission import (
     build_submission,
     distinct_attempts,
-    manifest_path,
+    labeled_path,
     read_made_by,
     read_results,
 )
@@ -107,13 +107,13 @@ def find_sources(
     is_whole = any(runs.known_manifest(folder, kind) for kind in ("quickstart", "evaluation"))
     run = _existing(folder / "run") if is_whole else folder
     manifest = runs.read_manifest(run, "run") if run else {}
-    dataset = manifest.get("dataset") or {}
-    data = _same_dataset(dataset.get("path"), dataset.get("fingerprint"), folder)
     if is_whole:
         data = _existing(folder / "data")
         predictions = predictions or _existing(folder / "predictions")
-    elif run and predictions is None:
-        predictions = _predictions_of(run)
+    else:
+        dataset = manifest.get("dataset") or {}
+        data = _same_dataset(dataset.get("path"), dataset.get("fingerprint"), folder)
+        predictions = predictions or _predictions_of(folder)
     if challenges is not None:
         data = challenges if challenges.is_dir() else None
     elif predictions is not None and predictions.is_dir():
@@ -157,9 +157,8 @@ def _predictions_of(run: Path) -> Path | None:
     by_time, beside = {}, (run if run.name.strip(".") else run.resolve()).parent
     for path in run.resolve().parent.iterdir():
         manifest = runs.known_manifest(path, "predictions")
-        # PATH@STEP of the run or of a checkpoint, which may have been deleted since.
-        label = str(manifest.get("checkpoint"))
-        maker = Path(label.rpartition("@")[0] or label).resolve()
+        # The run or one of its checkpoints, which may have been deleted since.
+        maker = labeled_path(str(manifest.get("checkpoint"))).resolve()
         if manifest and (manifest.get("weights") in weights or run.resolve() in (maker, *maker.parents)):
             by_time[str(manifest.get("created")), path.name] = beside / path.name
     return by_time[max(by_time)] if by_time else None
@@ -168,7 +167,7 @@ def _predictions_of(run: Path) -> Path | None:
 def _submission_of(predictions: Path) -> Path | None:
     """Return the newest submission beside predictions that was voted from them."""
     own, by_time = runs.known_manifest(predictions, "predictions"), {}
-    for file in predictions.resolve().parent.glob(f"*{manifest_path(Path('.json')).name}"):
+    for file in predictions.resolve().parent.glob("*.manifest.json"):
         path = predictions.parent / f"{file.name.removesuffix('.manifest.json')}.json"
         manifest = (read_made_by(path, runs.file_hash(path)) if path.is_file() else None) or {}
         if own and own in [source.get("manifest") for source in manifest.get("sources", [])]:
@@ -238,19 +237,17 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None, *, ov
 def _boards(data: Path, predictions: Path) -> TestInputs:
     puzzles, outputs = read_puzzle_set(data), read_test_outputs(data)
     answers = read_boards([predictions], puzzles, data)
-    total, answered, right, tiles = len(answers.valid), int(answers.answered.sum()), answers.valid, []
+    total, answered = len(answers.valid), int(answers.answered.sum())
     boards = f"{answered:,} {'boards' if answered == total else f'answered boards, of {total:,}'}"
+    right, scores = answers.valid, answers.scores(outputs) if answered else {}
     if outputs is not None:
         right = (answers.boards == outputs.cells).all(axis=(1, 2)) & answers.answered
-    if outputs is not None and answered:
-        cells = answers.scores(outputs)["cell_accuracy"]
-        tiles = [
-            ("solved exactly", f"{right.sum() / answered:.1%}", f"{int(right.sum()):,} of {boards}"),
-            ("cells right", f"{cells:.1%}", f"of {boards}"),
-        ]
-    if answered:
-        valid = int(answers.valid.sum())
-        tiles.append(("follow the rules", f"{valid / answered:.1%}", f"{valid:,} of {boards}"))
+    details = {
+        "exact_accuracy": ("solved exactly", f"{int(right.sum()):,} of {boards}"),
+        "cell_accuracy": ("cells right", f"of {boards}"),
+        "valid": ("follow the rules", f"{int(answers.valid.sum()):,} of {boards}"),
+    }
+    tiles = [(details[name][0], f"{share:.1%}", details[name][1]) for name, share in scores.items()]
     samples = ((~right, _MOST_WRONG_BOARDS), (right, _MOST_RIGHT_BOARDS))
     numbers = [board for mask, most in samples for board in spread(np.flatnonzero(mask), most).tolist()]
     name = puzzles.table.task_ids[0]

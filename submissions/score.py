@@ -170,12 +170,6 @@ class Score:
     corrected: tuple[str, ...] = ()
 
     @property
-    def set_name(self) -> str:
-        """Return the name of the scored part of the set."""
-        part = f", {self.num_tasks} of its {self.set.num_tasks} tasks" if self.left_out else ""
-        return f"{self.set}{part}{f', {len(self.corrected)} corrected' if self.corrected else ''}"
-
-    @property
     def outputs(self) -> list[OutputScore]:
         """All test outputs, in the order of the solutions."""
         return [output for task in self.tasks.values() for output in task.outputs]

@@ -146,10 +146,10 @@ def distinct_attempts(submission: Submission, tasks: Sequence[Task], where: Path
     return ranked
 
 
-def write_submission(submission: Submission, path: Path, made_by: Mapping[str, Any] | None = None) -> None:
+def write_submission(submission: Submission, path: Path, made_by: Mapping[str, Any]) -> None:
     """Write submission.json, and its manifest beside it; the same submission gives the same bytes.
 
-    Args:    made_by: facts for the manifest; None writes no manifest.
+    Args:    made_by: facts for the manifest.
     Raises:  OutputError if `path` exists or cannot be written.
     """
     content = {
@@ -158,10 +158,9 @@ def write_submission(submission: Submission, path: Path, made_by: Mapping[str, A
     }
     runs.refuse_existing(path)
     data = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
-    if made_by is not None:
-        digest = hashlib.sha256(data).hexdigest()
-        # The manifest goes first, so that a submission never lacks it.
-        runs.write_json(manifest_path(path), runs.make_manifest("submission", sha256=digest, **made_by))
+    digest = hashlib.sha256(data).hexdigest()
+    # The manifest goes first, so that a submission never lacks it.
+    runs.write_json(manifest_path(path), runs.make_manifest("submission", sha256=digest, **made_by))
     runs.write_bytes(path, data)
 
 
@@ -176,6 +175,11 @@ def read_made_by(path: Path, sha256: str) -> dict[str, Any] | None:
     return manifest if is_made_by(manifest) and manifest.get("sha256") == sha256 else None
 
 
+def labeled_path(label: str) -> Path:
+    """Return the path in a label PATH@STEP of predictions: of a checkpoint, or of the run that saved it."""
+    return Path(label.rpartition("@")[0] or label)
+
+
 def describe_source(path: Path) -> dict[str, Any]:
     """Describe a submission or predictions by path, hash, manifest and the checkpoint's recipe.
 
@@ -185,8 +189,7 @@ def describe_source(path: Path) -> dict[str, Any]:
     manifest = read_made_by(path, sha256) if sha256 else runs.known_manifest(path, "predictions") or None
     checkpoint = None
     if label := (manifest or {}).get("checkpoint"):
-        # PATH@STEP of a checkpoint or of the run that saved it.
-        folder = Path(label.rpartition("@")[0] or label)
+        folder = labeled_path(label)
         maker = runs.known_manifest(folder, "checkpoint") or runs.known_manifest(folder, "run")
         checkpoint = {key: maker.get(key) for key in ("recipe", "dataset", "git_commit")} if maker else None
     return {"path": str(path), "sha256": sha256, "manifest": manifest, "checkpoint": checkpoint}
@@ -197,10 +200,11 @@ def generated_pairs(manifest: dict[str, Any] | None) -> int:
 
     Args:  manifest: the manifest of the submission, or None.
     """
-    sources = (manifest or {}).get("sources") or []
-    datasets = [((source.get("checkpoint") or {}).get("dataset") or {}) for source in sources]
-    own = max((dataset.get("generated_of_test", 0) for dataset in datasets), default=0)
-    return max(own, *(generated_pairs(source.get("manifest")) for source in sources), 0)
+    counts = [0]
+    for source in (manifest or {}).get("sources") or []:
+        dataset = (source.get("checkpoint") or {}).get("dataset") or {}
+        counts += [dataset.get("generated_of_test", 0), generated_pairs(source.get("manifest"))]
+    return max(counts)
 
 
 def is_made_by(manifest: Any) -> bool:
@@ -257,11 +261,12 @@ def _max_bytes(num_outputs: int | None) -> int:
 
 
 def _read_content(path: Path, num_outputs: int | None) -> dict[str, Any]:
-    remedy = (
-        f", more than any answer to {num_outputs} test outputs needs: "
-        "is it a submission to this set, and written without indentation?"
-    )
-    remedy = remedy if num_outputs is not None else ""
+    remedy = ""
+    if num_outputs is not None:
+        remedy = (
+            f", more than any answer to {num_outputs} test outputs needs: "
+            "is it a submission to this set, and written without indentation?"
+        )
     data = read_file(path, _max_bytes(num_outputs), remedy)
     if data.startswith(codecs.BOM_UTF8):
         raise DataError(f"{path}: begins with a byte-order mark, which Kaggle may not read: save it without")
@@ -425,7 +430,7 @@ def _read_csv(path: Path, num_outputs: int | None) -> Submission:
         task, index = output[1], int(output[2])
         if index in tasks[task]:
             raise DataError(f"{path}: line {line}: {plain(output[0])} stands there a second time")
-        digits = ([[*map(int, row)] for row in text.strip("|").split("|")] for text in predictions[:2])
+        digits = ([[*map(int, row)] for row in one.strip("|").split("|")] for one in predictions[:2])
         first, second = [*map(_grid, digits), NO_GRID, NO_GRID][:2]
         tasks[task][index] = (first, second)
         ignored += len(predictions) > len(ATTEMPTS)

@@ -45,16 +45,16 @@ def rows_for(family: str, *answers: tuple[Any, float], tests: int = 9) -> list[d
 def test_arc_is_scored_by_task_with_two_attempts(arc_dir: Path, tasks: list[Task]) -> None:
     """task1 is solved by the best grid, a half of task2 by the second, a third of task3 by the third; the
     others are answered wrongly."""
-    right = {(task.id, index): pair.output for task in tasks for index, pair in enumerate(task.tests)}
-    rows = [candidate(right["task1", 0], task="task1")]
-    rows += [
-        candidate(WRONG, task=task, test_index=i) for task, i in (("task2", 1), ("task3", 0), ("task3", 1))
-    ]
-    rows += [candidate(WRONG, task="task2"), candidate(right["task2", 0], 0.4, task="task2")]
-    rows += [
-        candidate(cells, halt, task="task3", test_index=2)
-        for cells, halt in ((WRONG, 0.9), ([[8]], 0.8), (right["task3", 2], 0.1))
-    ]
+    one, two, three = ([pair.output for pair in task.tests] for task in tasks)
+    rows = [
+        candidate(cells, halt, task=f"task{task}", test_index=test)
+        for task, test, cells, halt in (
+            (1, 0, one[0], 0.5),
+            (2, 0, WRONG, 0.5), (2, 0, two[0], 0.4), (2, 1, WRONG, 0.5),
+            (3, 0, WRONG, 0.5), (3, 1, WRONG, 0.5),
+            (3, 2, WRONG, 0.9), (3, 2, [[8]], 0.8), (3, 2, three[2], 0.1),
+        )
+    ]  # fmt: skip
     expected = {"pass@1": 1 / 3, "pass@2": 1 / 2, "oracle": 1 / 2 + 1 / 9}
     assert scores(arc_dir, rows) == pytest.approx(expected)
 

@@ -87,10 +87,7 @@ def test_the_trace_marks_what_changed() -> None:
     )
 
 
-BOARD_STEPS = [
-    Step(2, np.tile(grid("12", "30"), (2, 2)), 0.5),
-    Step(3, np.tile(grid("12", "34"), (2, 2)), 0.75),
-]
+BOARD_STEPS = [Step(2, grid(*["1212", "3030"] * 2), 0.5), Step(3, grid(*["1212", "3434"] * 2), 0.75)]
 
 
 @pytest.mark.parametrize(
@@ -137,9 +134,9 @@ MAZE = ["#####", "#S  #", "# # #", "#  G", "#####"]
 MAZE_TEXT = "\n".join(MAZE)
 
 
-def read(folder: Path, text: str, family: str, canvas: int, name: str = "puzzle.txt") -> Task:
-    (folder / name).write_bytes(text.encode())
-    return read_puzzle(folder / name, family, canvas)
+def read(folder: Path, text: str, family: str, canvas: int) -> Task:
+    (folder / "puzzle.txt").write_bytes(text.encode())
+    return read_puzzle(folder / "puzzle.txt", family, canvas)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -150,22 +147,20 @@ def test_a_sudoku_in_every_form(tmp_path: Path, form: str) -> None:
     np.testing.assert_array_equal(question, board(QUESTION))
 
 
-def test_a_sudoku_in_place_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    np.testing.assert_array_equal(read_puzzle(Path(QUESTION), "sudoku", 9).tests[0].input, board(QUESTION))
-    with pytest.raises(DataError, match="a sudoku of 9 x 9, but the checkpoint solves those of 4 x 4"):
-        read_puzzle(Path(QUESTION), "sudoku", 4)
-    rows = [QUESTION[start : start + 9] for start in range(0, 81, 9)]
-    np.testing.assert_array_equal(
-        read_puzzle(Path("\n".join(rows)), "sudoku", 9).tests[0].input, board(QUESTION)
-    )
-    # An existing file takes precedence over the Sudoku that its name spells.
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("form", ["a line", "lines"])
+def test_a_sudoku_in_place_of_its_file(form: str) -> None:
+    typed = read_puzzle(Path(FORMS[form]), "sudoku", 9)
+    np.testing.assert_array_equal(typed.tests[0].input, board(QUESTION))
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_a_file_comes_before_the_sudoku_that_its_name_spells() -> None:
     Path("." * 16).write_text("1" + "." * 15)
     assert read_puzzle(Path("." * 16), "sudoku", 4).tests[0].input[0, 0] == 1
 
 
 def test_a_sudoku_from_stdin(tmp_path: Path) -> None:
-    (tmp_path / "given").write_text("\n".join(LINES))
+    (tmp_path / "given").write_text(FORMS["lines"])
     before = os.dup(0)
     with (tmp_path / "given").open() as given:
         os.dup2(given.fileno(), 0)
@@ -207,7 +202,6 @@ BAD = {
     "no digit": (QUESTION.replace("8", "x", 1), "sudoku", 9, "'x' in row 3, column 3; a Sudoku of this size"),
     "digit too large": ("5".rjust(16, "."), "sudoku", 4, "'5' in row 4, column 4"),
     "twice": ("1.1" + "." * 13, "sudoku", 4, "a digit stands twice in a row, column or box"),
-    "other size": ("." * 16, "sudoku", 9, "a sudoku of 4 x 4, but the checkpoint solves those of 9 x 9"),
     "no field": ("id,question\n7\n", "sudoku", 9, "its row has no field for the column question"),
     "maze, wide": ("#####\n#S G###\n#####\n#####\n#####", "maze", 5, "line 2 has 7 characters"),
     "maze, no square": ("#S G##", "maze", 5, "6 characters in one line are no square maze"),
@@ -241,6 +235,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, case: str) -> None:
     (QUESTION[:80], "found 80 characters in 1 line"),
     (".".join(QUESTION) * 4, "found 644 characters in 1 line"),
     (QUESTION.replace(".", "_"), "no such file; instead of one, a Sudoku can be typed: 16, 36 or 81 digits"),
+    ("." * 16, "a sudoku of 4 x 4, but the checkpoint solves those of 9 x 9"),
 ])  # fmt: skip
 def test_a_sudoku_that_is_typed_wrongly_is_no_missing_file(typed: str, says: str) -> None:
     with pytest.raises(DataError, match=re.escape(says)):
@@ -284,19 +279,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, data in {"sudoku": "data", "arc": "arc-data"}.items():
         save_checkpoint(replace(parrot(read_puzzle_set(folder / data)), path=folder / name))
     (folder / "full.txt").write_text(FULL)
-    (folder / "nine.txt").write_text("." * 81)
     write_json(folder / "other.json", challenges_json(made_up_tasks(1, seed=5)))
     return folder
 
 
 @pytest.fixture
-def work(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(made)
-    return made
-
-
-def solve(*arguments: object) -> str:
-    return succeed_here("solve", *arguments)
 
 
 @pytest.mark.usefixtures("work")
@@ -306,8 +295,9 @@ def test_a_sudoku_is_drawn_beside_its_answer_and_step_by_step() -> None:
     drawing = "input      answer\n" + "".join(f"{row}    {row}\n" for row in rows)
     valid = "\nvalid: each row, column and box holds each digit once, and the givens stand\n"
     halt = "halt probability 0.982"
-    assert solve("full.txt", "--checkpoint", "sudoku") == f"{head}{drawing}{valid}{halt} after 4 steps\n"
-    traced = solve("full.txt", "--checkpoint", "sudoku", "--trace", "--max-steps", 6, "--out", "steps.svg")
+    words = ("solve", "full.txt", "--checkpoint", "sudoku")
+    assert succeed_here(*words) == f"{head}{drawing}{valid}{halt} after 4 steps\n"
+    traced = succeed_here(*words, "--trace", "--max-steps", 6, "--out", "steps.svg")
     first, *later = [f"step {step}: {halt}" for step in range(1, 7)]
     lines = "\n".join(rows)
     blocks = [f"{first}\n{lines}", *(f"{step}, 0 cells changed\n{lines}" for step in later)]
@@ -317,10 +307,11 @@ def test_a_sudoku_is_drawn_beside_its_answer_and_step_by_step() -> None:
     assert minidom.parse("steps.svg").documentElement.tagName == "svg"
 
 
-def test_an_arc_task_that_the_checkpoint_knows(work: Path) -> None:
+@pytest.mark.usefixtures("work")
+def test_an_arc_task_that_the_checkpoint_knows() -> None:
     for task in made_up_tasks(2):
-        write_json(work / "task.json", challenges_json([task]))
-        said = solve("task.json", "--checkpoint", "arc", "--max-votes", 2)
+        write_json(Path("task.json"), challenges_json([task]))
+        said = succeed_here("solve", "task.json", "--checkpoint", "arc", "--max-votes", 2)
         for index in range(len(task.tests)):
             assert f"{task.id}, test {index + 1}\n\ninput" in said
         assert said.count("attempt 1: 2 of 2 votes, ") == len(task.tests)
@@ -328,7 +319,6 @@ def test_an_arc_task_that_the_checkpoint_knows(work: Path) -> None:
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ("other.json --checkpoint arc", "arc: was not trained on task 5-0 and would answer noise: adapt it"),
-    ("nine.txt --checkpoint sudoku", "nine.txt: a sudoku of 9 x 9, but the checkpoint solves those of 4"),
     ("full.txt --checkpoint none", "none: no such folder"),
     ("full.txt --checkpoint sudoku --out a.gif", "--out a.gif: the name should end in .svg"),
     ("full.txt --checkpoint sudoku --out there.svg", "there.svg exists"),

@@ -7,6 +7,7 @@ import pytest
 
 from arcpipe.predictions import write_table
 from arcpipe.runs import write_json
+from arcpipe.submissions.ledger import LEDGER
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from candidates import candidate, table
 from puzzles import grid
@@ -24,18 +25,6 @@ def tasks() -> list[Task]:
 
 
 @pytest.fixture
-def challenges(tasks: list[Task], tmp_path: Path) -> Path:
-    write_json(tmp_path / "challenges.json", challenges_json(tasks))
-    return tmp_path / "challenges.json"
-
-
-@pytest.fixture
-def solutions(tasks: list[Task], tmp_path: Path) -> Path:
-    write_json(tmp_path / "solutions.json", solutions_json(tasks))
-    return tmp_path / "solutions.json"
-
-
-@pytest.fixture
 def content() -> dict[str, Any]:
     """The content of a submission with every output right, at the first or the second attempt."""
     return {
@@ -45,17 +34,30 @@ def content() -> dict[str, Any]:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "submission.json"
+def here(tasks: list[Task], content: dict[str, Any], own_folder: Path) -> Path:
+    """The working folder: the files of the set, the submission, and predictions.
+
+    The candidates are two with a wrong grid and one with the right grid for `one`, and one for `two`.
+    """
+    write_json(Path("challenges.json"), challenges_json(tasks))
+    write_json(Path("solutions.json"), solutions_json(tasks))
+    write_json(Path("submission.json"), content)
+    grids = (("one", [[9]]), ("one", [[1, 2]]), ("one", [[9]]), ("two", [[3], [4]]))
+    rows = [candidate(cells, task=task) for task, cells in grids]
+    write_table(Path("predictions.parquet"), table(rows))
+    return own_folder
 
 
 @pytest.fixture
-def predictions(tmp_path: Path) -> Path:
-    """Candidates: for "one", two with a wrong grid and one with the right grid; for "two", one."""
-    grids = (("one", [[9]]), ("one", [[1, 2]]), ("one", [[9]]), ("two", [[3], [4]]))
-    rows = [candidate(cells, task=task) for task, cells in grids]
-    write_table(tmp_path / "predictions.parquet", table(rows))
-    return tmp_path / "predictions.parquet"
+def file(here: Path) -> Path:
+    """The submission in the working folder."""
+    return Path("submission.json")
+
+
+@pytest.fixture
+def ledger(here: Path) -> Path:
+    """The ledger of the working folder, which does not exist yet."""
+    return LEDGER
 
 
 @pytest.fixture(scope="session")

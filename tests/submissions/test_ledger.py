@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,9 +15,9 @@ import pytest
 
 from arcpipe.runs import file_hash, make_manifest, write_json
 from arcpipe.submissions.ledger import add_fact, enter_file, read_ledger
-from arcpipe.submissions.submission import manifest_path
-from arcpipe.task import Task, challenges_json, solutions_json
+from arcpipe.task import Task, solutions_json
 from commands import environment, run_here, succeed_here
+from files import json_of
 from limited import largest_file
 
 Content = dict[str, Any]
@@ -31,9 +32,8 @@ for number in range(int(count)):
 ONE, OTHER = "1" * 64, "1" * 60 + "2222"
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    return tmp_path / "runs" / "ledger.jsonl"
+def run(*words: object) -> str:
+    return succeed_here("submissions", *words)
 
 
 @pytest.mark.parametrize("names", ["ab", "aa"])
@@ -63,11 +63,10 @@ def test_a_fact_is_added_once_and_nothing_is_ever_changed(ledger: Path, file: Pa
         assert before != once == ledger.read_bytes()
     assert [len(entry.kaggle) for entry in read_ledger(ledger)] == [2, 1]
 
-    copied = file.with_name("copy.json")
-    for path in (file, file, copied):
-        path.write_text("{}")
+    copied = shutil.copy(file, "copy.json")
+    for path in (file, file, Path(copied)):
         assert enter_file(ledger, path) == file_hash(path)
-    assert read_ledger(ledger)[-1].files == [str(file), str(copied)]
+    assert read_ledger(ledger)[-1].files == ["submission.json", "copy.json"]
 
 
 @pytest.mark.parametrize("kept", [1, 60, -2, -1])
@@ -91,24 +90,19 @@ def test_an_interrupted_writer_does_no_harm(
 
 
 @pytest.fixture
-def scored(
-    ledger: Path, content: Content, file: Path, challenges: Path, solutions: Path
-) -> tuple[Path, Path]:
-    """Two scored submissions, the first merged from others, so that it has a manifest."""
-    file.write_bytes(orjson.dumps(content))
-    merged = file.with_name("merged.json")
-    succeed_here("merge", file, "--challenges", challenges, "--out", merged)
-    file.write_bytes(orjson.dumps({"one": content["one"]}))
-    succeed_here("score", merged, solutions, "--with", file, "--ledger", ledger)
-    return merged, file
+def scored(content: Content, file: Path, ledger: Path) -> tuple[str, str]:
+    """The hashes of two scored submissions; the first has a manifest, of a merge, and a score on Kaggle."""
+    succeed_here("merge", file, "--challenges", "challenges.json", "--out", "merged.json")
+    write_json(file, {"one": content["one"]})
+    succeed_here("score", "merged.json", "solutions.json", "--with", file)
+    merged, other = (file_hash(path) for path in (Path("merged.json"), file))
+    add_fact(ledger, merged, "kaggle", reference="52345", score=0.125)
+    return merged, other
 
 
-def test_a_score_is_entered_once_with_its_set(
-    ledger: Path, scored: tuple[Path, Path], solutions: Path
-) -> None:
-    merged, other = scored
+def test_a_score_is_entered_once_with_its_set(ledger: Path, scored: tuple[str, str]) -> None:
     first, second = read_ledger(ledger)
-    assert (first.sha256, second.sha256) == (file_hash(merged), file_hash(other))
+    assert (first.sha256, second.sha256) == scored
     assert (first.made_by["rule"], second.made_by) == ("order", {})
     assert first.made_by["versions"].keys() >= {"arcpipe", "python"}
     [score] = second.scores
@@ -116,53 +110,50 @@ def test_a_score_is_entered_once_with_its_set(
     assert score["pass_at_2"]["mean_over_outputs"] == pytest.approx(1 / 3)
 
     before = ledger.read_bytes()
-    said = run_here("score", merged, solutions, "--ledger", ledger).stderr
-    assert said.splitlines()[0] == f"{merged} is {file_hash(merged)[:8]} in {ledger}"
+    said = run_here("score", "merged.json", "solutions.json").stderr
+    assert said.splitlines()[0] == f"merged.json is {scored[0][:8]} in {ledger}"
     assert ledger.read_bytes() == before
 
 
-def test_the_commands_list_show_and_compare(ledger: Path, scored: tuple[Path, Path]) -> None:
-    def run(*words: object) -> str:
-        return succeed_here("submissions", *words, "--ledger", ledger)
-
-    merged, other = scored
-    one, two = (file_hash(path)[:8] for path in scored)
-    add_fact(ledger, file_hash(merged), "kaggle", reference="52345", score=0.125)
+def test_entries_are_listed_and_shown(scored: tuple[str, str]) -> None:
+    one, two = (sha256[:8] for sha256 in scored)
     _, *lines = run("list").splitlines()
     assert [line.split()[0] for line in lines[::2]] == [one, two]
-    assert lines[0].split()[3:] == ["100.00%", "0.125", str(merged)]
+    assert lines[0].split()[3:] == ["100.00%", "0.125", "merged.json"]
     assert lines[1].startswith("    of a set of 2 tasks and 3 test outputs")
     # One of two tasks is solved, one of three test outputs.
-    assert lines[2].split()[3:] == ["50.00%", "-", str(other)]
+    assert lines[2].split()[3:] == ["50.00%", "-", "submission.json"]
     document = orjson.loads(run("list", "--json"))
     assert document[0]["kaggle"][0]["reference"] == "52345"
-    assert [entry["files"] for entry in document] == [[str(merged)], [str(other)]]
+    assert [entry["files"] for entry in document] == [["merged.json"], ["submission.json"]]
 
-    for name in (merged, one, one[:4].upper()):
+    parts = (
+        f"{scored[0]}, entered ",
+        "\nscore         pass@2 100.00% of tasks, 100.00% of outputs; pass@1 ",
+        "; solved 2 of 2 tasks wholly, 3 of 3 test outputs\n",
+        "\nKaggle score  0.125\n  reference     52345\n",
+        "\nmade by\n",
+        "\n  rule          order\n",
+        "\n  command       arcpipe ",
+        "\n  versions      arcpipe 0",
+    )
+    for name in ("merged.json", one, one[:4].upper()):
         text = run("show", name)
-        parts = (
-            f"{file_hash(merged)}, entered ",
-            "\nscore         pass@2 100.00% of tasks, 100.00% of outputs; pass@1 ",
-            "; solved 2 of 2 tasks wholly, 3 of 3 test outputs\n",
-            "\nKaggle score  0.125\n  reference     52345\n",
-            "\nmade by\n",
-            "\n  rule          order\n",
-            "\n  command       arcpipe ",
-            "\n  versions      arcpipe 0",
-        )
         places = [text.find(part) for part in parts]
         assert (places[0], places) == (0, sorted(places)), text
         # Nothing as Python writes it, and nothing that is not known.
         assert re.findall(r"None|True|False|\[\]|[{}']", text) == []
-    document = orjson.loads(run("show", merged, "--json"))
-    assert document["made_by"] == orjson.loads(manifest_path(merged).read_bytes())
+    document = orjson.loads(run("show", "merged.json", "--json"))
+    assert document["made_by"] == json_of(Path("merged.manifest.json"))
 
-    lines = run("compare", merged, other).splitlines()
+
+def test_two_entries_are_compared(scored: tuple[str, str], file: Path) -> None:
+    one, two = (sha256[:8] for sha256 in scored)
+    lines = run("compare", "merged.json", file).splitlines()
     assert lines[0] == f"{one} -> {two}"
     place = "score.a set of 2 tasks and 3 test outputs"
     assert f"{place}.pass_at_2.solved_outputs: 3 -> 1" in lines
     assert "made_by.rule: order -> unknown" in lines
-    assert not [line for line in lines if line.startswith("made_by: ")]
     # The loss is in one of two tasks only, so resamples without that task have no difference.
     assert lines[-4:] == [
         f"{two} against {one}",
@@ -170,29 +161,18 @@ def test_the_commands_list_show_and_compare(ledger: Path, scored: tuple[Path, Pa
         "mean over test outputs                33.33%   -66.67 points [-100.0, +0.0]",
         "no real difference: 0 is inside the 95% interval over tasks",
     ]
-    assert not [line for line in lines if ".num_tasks" in line or ".host" in line or "created" in line]
-    swapped = run("compare", other, merged).splitlines()
+    assert not re.search(r"^made_by: |\.num_tasks|\.host|created", "\n".join(lines), re.MULTILINE)
+    swapped = run("compare", file, "merged.json").splitlines()
     assert "made_by.rule: unknown -> order" in swapped
     assert len(swapped) == len(lines)
-    document = orjson.loads(run("compare", merged, other, "--json"))
+    document = orjson.loads(run("compare", "merged.json", file, "--json"))
     assert document["changes"]["made_by.rule"] == ["order", None]
     assert document["comparison"]["others"][0]["is_real"] is False
     assert (document["why_not"], document["kaggle"]) == ("", None)
-    assert run("compare", merged, merged) == "the same submission\n"
-    other.write_text("{}")
+    assert run("compare", one, one) == "the same submission\n"
+    file.write_text("{}")
     gone = run("compare", one, two).splitlines()[-1]
-    assert gone == f"not compared task by task: {other}: gone, or changed since it was entered"
-
-
-def write_set(tasks: Sequence[Task], folder: Path) -> None:
-    """Write solved tasks in each form that `score` takes: solutions, task files, and a dataset folder."""
-    challenges, outputs = challenges_json(tasks), solutions_json(tasks)
-    for task_id, task in challenges.items():
-        tests = [pair | {"output": grid} for pair, grid in zip(task["test"], outputs[task_id], strict=True)]
-        write_json(folder / "tasks" / f"{task_id}.json", task | {"test": tests})
-    write_json(folder / "data" / "manifest.json", make_manifest("dataset"))
-    for path in (folder, folder / "data"):
-        write_json(path / "solutions.json", outputs)
+    assert gone == "not compared task by task: submission.json: gone, or changed since it was entered"
 
 
 CORRECTED = ("--corrections", "corrected.json")
@@ -208,20 +188,25 @@ CORRECTED = ("--corrections", "corrected.json")
     ("tasks", CORRECTED, (), None),
 ])  # fmt: skip
 def test_entries_are_compared_on_what_they_were_scored_on(
-    tasks: list[Task], content: Content, ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    source: str, first: Sequence[str], second: Sequence[str], groups: list[int] | None,
+    tasks: list[Task], content: Content, ledger: Path, source: str, first: Sequence[str],
+    second: Sequence[str], groups: list[int] | None,
 ) -> None:  # fmt: skip
     """The first solves one test output, the second all three, before `two` is corrected."""
-    monkeypatch.chdir(tmp_path)
-    write_set(tasks, Path())
-    two = orjson.loads(Path("tasks/two.json").read_bytes())
-    corrected = [pair | {"output": [[8]]} for pair in two["test"]]
-    write_json(Path("corrected.json"), {"two": two | {"test": corrected}})
+
+    def solved(outputs: list[Any]) -> dict[str, Any]:
+        tests = [{"input": [[7]], "output": output} for output in outputs]
+        return {"train": [{"input": [[1]], "output": [[2]]}], "test": tests}
+
+    for task_id, outputs in solutions_json(tasks).items():
+        write_json(Path("tasks") / f"{task_id}.json", solved(outputs))
+    write_json(Path("data/manifest.json"), make_manifest("dataset"))
+    shutil.copy("solutions.json", "data")
+    write_json(Path("corrected.json"), {"two": solved([[[8]]] * 2)})
     files = {"first.json": {"one": content["one"]}, "second.json": content}
     for (name, attempts), flags in zip(files.items(), (first, second), strict=True):
-        Path(name).write_bytes(orjson.dumps(attempts))
-        succeed_here("score", name, source, *flags, "--ledger", ledger)
-    text = succeed_here("submissions", "compare", *files, "--ledger", ledger)
+        write_json(Path(name), attempts)
+        succeed_here("score", name, source, *flags)
+    text = run("compare", *files)
     if groups is None:
         why = "they were not scored on one set with the same --leave-out and --corrections"
         assert text.endswith(f"\n\nnot compared task by task: {why}\n")
@@ -230,7 +215,7 @@ def test_entries_are_compared_on_what_they_were_scored_on(
     assert [int(line.split()[-1]) for line in counts.splitlines()[1:]] == groups
     # An older version did not enter the source of the corrections.
     ledger.write_bytes(ledger.read_bytes().replace(b',"corrections":["corrected.json"]', b""))
-    again = succeed_here("submissions", "compare", *files, "--ledger", ledger)
+    again = run("compare", *files)
     assert ("where their corrections come from: score both again" in again) == (first == CORRECTED)
 
 
@@ -249,15 +234,12 @@ def test_the_ledger_of_an_older_version_keeps_its_numbers_under_their_names(ledg
     ledger.parent.mkdir()
     ledger.write_bytes(BEFORE)
     # The list shows the mean over tasks, like Kaggle.
-    listed = succeed_here("submissions", "list", "--ledger", ledger).splitlines()
+    listed = run("list").splitlines()
     assert len(listed) == 3
     assert listed[1].split()[3:5] == ["66.67%", "27.64"]
     assert listed[2] == "    of a set of 2 tasks and 4 test outputs"
-    shown = succeed_here("submissions", "show", ONE, "--ledger", ledger)
-    assert (
-        "\nscore         pass@2 66.67% of tasks, 50.00% of outputs; pass@1 50.00% of tasks, 25.00% of outp"
-        in shown
-    )
+    shown = run("show", ONE)
+    assert "\nscore         pass@2 66.67% of tasks, 50.00% of outputs; pass@1 50.00% of tasks, 25" in shown
     assert "; solved 1 of 2 tasks wholly, 2 of 4 test outputs\n" in shown
     assert "\nmade by" not in shown
 
@@ -275,21 +257,19 @@ def test_repeats_of_a_bundle_are_grouped_and_tell_what_is_real(ledger: Path) -> 
     ledger.write_bytes(BEFORE)
     a, b = "a" * 64, "b" * 64
 
-    def compare() -> str:
-        return succeed_here("submissions", "compare", "aaaa", "bbbb", "--ledger", ledger)
-
+    both = ("compare", "aaaa", "bbbb")
     add_run(ledger, a, 1, "27.64")
     add_run(ledger, b, 2, "31.39", recipe="s")
-    assert "on Kaggle 27.64 -> 31.39, +3.75: one run each" in compare()
-    assert "made_by.recipe: r -> s\n" in compare()
+    said = run(*both)
+    assert "on Kaggle 27.64 -> 31.39, +3.75: one run each" in said
+    assert "made_by.recipe: r -> s\n" in said
     add_run(ledger, a, 3, "33.9")
-    assert ", +0.62: inside the spread of repeats\n" in compare()
+    assert ", +0.62: inside the spread of repeats\n" in run(*both)
     add_run(ledger, b, 4, "40")
-    assert "30.77 (2 runs, 27.64 to 33.90) -> 35.70 (2 runs, 31.39 to 40.00), +4.93: inside" in compare()
+    assert "30.77 (2 runs, 27.64 to 33.90) -> 35.70 (2 runs, 31.39 to 40.00), +4.93: inside" in run(*both)
     add_run(ledger, "c" * 64, 5, "12.5")
-    far = succeed_here("submissions", "compare", "bbbb", "cccc", "--ledger", ledger)
-    assert "-> 12.50, -23.20: outside the spread of repeats\n" in far
-    rows = [line.split() for line in succeed_here("submissions", "list", "--ledger", ledger).splitlines()]
+    assert "-> 12.50, -23.20: outside the spread of repeats\n" in run("compare", "bbbb", "cccc")
+    rows = [line.split() for line in run("list").splitlines()]
     assert rows[-4][:6] == ["bundle", "scored", "runs", "mean", "lowest", "highest"]
     assert [[row[0], *row[3:]] for row in rows[-3:]] == [
         ["aaaaaaaa", "2", "30.77", "27.64", "33.90", "n/k"],
@@ -299,30 +279,26 @@ def test_repeats_of_a_bundle_are_grouped_and_tell_what_is_real(ledger: Path) -> 
 
 
 @pytest.mark.usefixtures("no_locks")
-def test_a_ledger_without_locks(content: Content, file: Path, solutions: Path, ledger: Path) -> None:
-    file.write_bytes(orjson.dumps(content))
-    words = ("score", file, solutions)
-    done = run_here(*words, "--ledger", ledger)
+def test_a_ledger_without_locks(ledger: Path, file: Path) -> None:
+    words = ("score", file, "solutions.json")
+    done = run_here(*words)
     assert (done.returncode, done.stdout) == (0, run_here(*words, "--no-ledger").stdout), done.stderr
     warning, entered, _ = done.stderr.splitlines()
     assert warning.startswith(f"{ledger}: cannot be locked (")
     assert entered == f"{file} is {file_hash(file)[:8]} in {ledger}"
-    listed = run_here("submissions", "list", "--ledger", ledger)
+    listed = run_here("submissions", "list")
     # Reading needs no lock, so it does not warn.
     assert (listed.returncode, listed.stderr.count("\n"), listed.stderr[:6]) == (0, 1, "next: ")
     assert f"{file_hash(file)[:8]}  " in listed.stdout
 
 
 @pytest.mark.parametrize("ledger", ["a-folder", "a-file/ledger.jsonl", "/dev/full", "full-disk.jsonl"])
-@pytest.mark.usefixtures("own_folder")
-def test_a_ledger_that_cannot_be_written_is_a_warning(
-    content: Content, file: Path, solutions: Path, ledger: str
-) -> None:
-    file.write_bytes(orjson.dumps(content))
+@pytest.mark.usefixtures("here")
+def test_a_ledger_that_cannot_be_written_is_a_warning(content: Content, ledger: str) -> None:
     Path("a-folder").mkdir()
     Path("a-file").touch()
-    Path("other.json").write_bytes(orjson.dumps({"one": content["one"]}))
-    words = ("score", file, solutions, "--with", "other.json", "--json")
+    write_json(Path("other.json"), {"one": content["one"]})
+    words = ("score", "submission.json", "solutions.json", "--with", "other.json", "--json")
     disk: AbstractContextManager[None] = largest_file(100) if "disk" in ledger else nullcontext()
     with disk:
         done = run_here(*words, "--ledger", ledger)

@@ -15,7 +15,8 @@ from arcpipe.submissions.compare import Contribution, MergeRule, merge
 from arcpipe.submissions.submission import Ranked, Submission, check_submission, describe_source
 from arcpipe.task import Pair, Task
 from commands import run_here, succeed_here
-from reports import data_of, make_set, make_tasks
+from files import json_of, lay_out
+from reports import data_of
 
 Content = dict[str, Any]
 UNTOUCHED = {"attempt_1": [[0]], "attempt_2": [[0]]}
@@ -93,44 +94,39 @@ def test_any_sources_give_the_best_there_is(lists: list[dict[str, str]], by_coun
     ]
 
 
-WORDS = ["merge", "--challenges", "challenges.json", "--out", "merged.json"]
+WORDS = ("merge", "--challenges", "challenges.json", "--out")
 
 
-@pytest.fixture(autouse=True)
-def here(challenges: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run in the folder of the test's files."""
-    monkeypatch.chdir(tmp_path)
-
-
-def test_the_command_merges_what_it_is_given(content: Content, predictions: Path, tasks: list[Task]) -> None:
-    Path("s.json").write_bytes(orjson.dumps({"two": content["two"]}))
-    lines = succeed_here(*WORDS, "s.json", predictions.name).splitlines()
+def test_the_command_merges_what_it_is_given(content: Content, file: Path, tasks: list[Task]) -> None:
+    write_json(file, {"two": content["two"]})
+    lines = succeed_here(*WORDS, "merged.json", file, "predictions.parquet").splitlines()
     assert lines == [
         "source                answers  attempt_1  attempt_2  its alone",
-        "s.json                      2          2          1          3",
+        "submission.json             2          2          1          3",
         "predictions.parquet         2          1          2          2",
         "merged.json: 2 tasks",
     ]
     merged = Path("merged.json")
     assert check_submission(merged, tasks).counts == {}
-    assert orjson.loads(merged.read_bytes()) == {
+    assert json_of(merged) == {
         "one": [{"attempt_1": [[9]], "attempt_2": [[1, 2]]}],
         "two": [{"attempt_1": [[9]], "attempt_2": [[3], [4]]}, content["two"][1]],
     }
-    manifest = orjson.loads(Path("merged.manifest.json").read_bytes())
+    manifest = json_of(Path("merged.manifest.json"))
     assert manifest["rule"] == "order"
-    assert (manifest["sources"][0]["path"], manifest["sources"][1]["path"]) == ("s.json", predictions.name)
+    assert [source["path"] for source in manifest["sources"]] == ["submission.json", "predictions.parquet"]
 
-    succeed_here(*WORDS[:-1], "again.json", "merged.json", "--rule", "count")
-    [source] = orjson.loads(Path("again.manifest.json").read_bytes())["sources"]
-    assert source["manifest"]["sources"][0]["sha256"] == file_hash(Path("s.json"))
+    succeed_here(*WORDS, "again.json", "merged.json", "--rule", "count")
+    [source] = json_of(Path("again.manifest.json"))["sources"]
+    assert source["manifest"]["sources"][0]["sha256"] == file_hash(file)
 
 
+@pytest.mark.usefixtures("here")
 def test_an_untouched_fallback_is_no_candidate(content: Content) -> None:
-    Path("a.json").write_bytes(orjson.dumps(content | {"one": [UNTOUCHED]}))
-    Path("b.json").write_bytes(orjson.dumps(content | {"two": [UNTOUCHED] * 2}))
-    succeed_here(*WORDS, "a.json", "b.json")
-    assert orjson.loads(Path("merged.json").read_bytes()) == content
+    write_json(Path("a.json"), content | {"one": [UNTOUCHED]})
+    write_json(Path("b.json"), content | {"two": [UNTOUCHED] * 2})
+    succeed_here(*WORDS, "merged.json", "a.json", "b.json")
+    assert json_of(Path("merged.json")) == content
 
 
 def test_predictions_lead_back_to_the_recipe_of_their_checkpoint(tmp_path: Path) -> None:
@@ -147,11 +143,9 @@ def test_predictions_lead_back_to_the_recipe_of_their_checkpoint(tmp_path: Path)
     assert describe_source(predictions)["checkpoint"] is None
 
 
-SOLVED = {"one": "1/1", "two": "1/2"}
-
-
-def folder_of(path: Path) -> Path:
-    """`one` is right at the second attempt; `two` is right at its second test, whose entry comes first."""
+def folder() -> Path:
+    """Results of the foundation: `one` is right at the second attempt; `two` is right at its second test,
+    whose entry comes first."""
 
     def answer(grid: object, test: int = 0) -> dict[str, Any]:
         return {"answer": grid, "metadata": {"model": "m", "pair_index": test}}
@@ -164,90 +158,79 @@ def folder_of(path: Path) -> Path:
         ],
         "results": {"score": 1.5},
     }
-    for name, entries in tasks.items():
-        write_json(path / f"{name}.json", entries)
-    return path
+    lay_out({f"model/{name}.json": entries for name, entries in tasks.items()})
+    return Path("model")
 
 
-def table_of(path: Path) -> Path:
+def old_table() -> Path:
     rows = ["two_1,|5|", "one_0,|1|1| |12| |9| ", "two_0,"]
-    path.write_text("\n".join(["output_id,output", *rows]))
-    return path
+    Path("old.csv").write_text("\n".join(["output_id,output", *rows]))
+    return Path("old.csv")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return folder_of(tmp_path / "model")
+def score(source: Path, solutions: str = "solutions.json") -> tuple[Any, str]:
+    """The score as a document, and what was logged."""
+    done = run_here("score", source, solutions, "--json", code=0)
+    return orjson.loads(done.stdout), done.stderr
 
 
-def test_a_folder_of_the_foundation_is_scored(folder: Path, solutions: Path, tmp_path: Path) -> None:
-    ledger = tmp_path / "ledger.jsonl"
-    words = ("score", folder, solutions, "--json", "--ledger", ledger)
-    done = run_here(*words)
-    assert f"{folder}: 4 attempts hold no grid and count as wrong\n" in done.stderr
-    score = orjson.loads(done.stdout)
-    assert {task: f"{one['solved']}/{one['tests']}" for task, one in score["tasks"].items()} == SOLVED
-    assert (score["num_answered"], score["pass_at_1"]["solved_outputs"]) == (2, 1)
-    assert score["tasks"]["two"]["outputs"][1]["attempt_1_correct"] is True
-    [entry] = orjson.loads(succeed_here("submissions", "list", "--json", "--ledger", ledger))
-    assert entry["files"] == [str(folder)]
-    assert entry["sha256"][:8] in succeed_here("submissions", "show", folder, "--ledger", ledger)
+@pytest.mark.usefixtures("here")
+def test_a_folder_of_the_foundation_is_scored() -> None:
+    found, said = score(folder())
+    assert "model: 4 attempts hold no grid and count as wrong\n" in said
+    assert [(one["solved"], one["tests"]) for one in found["tasks"].values()] == [(1, 1), (1, 2)]
+    assert (found["num_answered"], found["pass_at_1"]["solved_outputs"]) == (2, 1)
+    assert found["tasks"]["two"]["outputs"][1]["attempt_1_correct"] is True
+    [entry] = orjson.loads(succeed_here("submissions", "list", "--json"))
+    assert entry["files"] == ["model"]
+    assert entry["sha256"][:8] in succeed_here("submissions", "show", "model")
 
 
 @pytest.mark.parametrize(
     ("numbers", "solved"), [((0, 1), 2), ((1, 0), 0), ((0, 0), 2), ((None, None), 2), ((7000, 1), 2)]
 )
+@pytest.mark.usefixtures("here")
 def test_pair_index_says_which_test_output_it_is_where_it_says_anything(
-    solutions: Path, tmp_path: Path, numbers: tuple[int | None, int | None], solved: int
+    numbers: tuple[int | None, int | None], solved: int
 ) -> None:
-    answers = zip(([[3], [4]], [[5]]), numbers, strict=True)
     entries = [
-        {"attempt_1": {"answer": grid, "metadata": {"pair_index": number}}} for grid, number in answers
+        {"attempt_1": {"answer": grid, "metadata": {"pair_index": number}}}
+        for grid, number in zip(([[3], [4]], [[5]]), numbers, strict=True)
     ]
-    write_json(tmp_path / "model" / "two.json", entries)
-    score = succeed_here("score", tmp_path / "model", solutions, "--json", "--no-ledger")
-    assert orjson.loads(score)["pass_at_2"]["solved_outputs"] == solved
+    write_json(Path("model/two.json"), entries)
+    assert score(Path("model"))[0]["pass_at_2"]["solved_outputs"] == solved
 
 
-def test_an_old_table_and_null_attempts_are_scored(solutions: Path, challenges: Path, tmp_path: Path) -> None:
-    table = table_of(tmp_path / "old.csv")
-    done = run_here("score", table, solutions, "--json", "--no-ledger")
-    assert "1 outputs have more" in done.stderr
-    score = orjson.loads(done.stdout)
-    assert (score["pass_at_2"]["solved_outputs"], score["num_answered"]) == (2, 2)
-    assert score["pass_at_1"]["solved_outputs"] == 1
+@pytest.mark.usefixtures("here")
+def test_an_old_table_and_null_attempts_are_scored() -> None:
+    found, said = score(old_table())
+    assert "1 outputs have more" in said
+    assert (found["pass_at_2"]["solved_outputs"], found["num_answered"]) == (2, 2)
+    assert found["pass_at_1"]["solved_outputs"] == 1
     # A failed attempt is not right by accident.
-    write_json(tmp_path / "zero.json", {"one": [[[0]]]})
+    write_json(Path("zero.json"), {"one": [[[0]]]})
     for second, solved in (([[0]], 1), (None, 0)):
-        write_json(tmp_path / "nulls.json", {"one": [{"attempt_1": None, "attempt_2": second}]})
-        words = ("score", tmp_path / "nulls.json", tmp_path / "zero.json", "--json", "--no-ledger")
-        assert orjson.loads(succeed_here(*words))["pass_at_2"]["solved_outputs"] == solved
+        write_json(Path("nulls.json"), {"one": [{"attempt_1": None, "attempt_2": second}]})
+        assert score(Path("nulls.json"), "zero.json")[0]["pass_at_2"]["solved_outputs"] == solved
     # Kaggle does not accept null.
-    checked = run_here("check", tmp_path / "nulls.json", "--challenges", challenges)
-    assert checked.returncode == 2
+    checked = run_here("check", "nulls.json", "--challenges", "challenges.json", code=2)
     assert "task one, test[0].attempt_1: expected a list of rows, found null" in checked.stderr
 
 
-def test_they_are_compared_and_merged_with_ours(
-    folder: Path, content: dict[str, Any], file: Path, solutions: Path, challenges: Path, tmp_path: Path
-) -> None:
-    file.write_bytes(orjson.dumps({"two": content["two"]}))
-    table = table_of(tmp_path / "old.csv")
-    text = succeed_here("score", file, solutions, "--with", folder, "--with", table, "--no-ledger")
-    assert f"{folder} against {file}\n" in text
-    out = tmp_path / "merged.json"
-    succeed_here("merge", folder, table, file, "--challenges", challenges, "--out", out)
-    assert orjson.loads(out.read_bytes()) == {
+def test_they_are_compared_and_merged_with_ours(content: Content, file: Path) -> None:
+    write_json(file, {"two": content["two"]})
+    model, table = folder(), old_table()
+    text = succeed_here("score", file, "solutions.json", "--with", model, "--with", table, "--no-ledger")
+    assert f"{model} against {file}\n" in text
+    succeed_here(*WORDS, "merged.json", model, table, file)
+    assert json_of(Path("merged.json")) == {
         "one": [{"attempt_1": [[1, 2]], "attempt_2": [[1], [1]]}],
         "two": [content["two"][0], {"attempt_1": [[5]], "attempt_2": [[9]]}],
     }
 
 
 def test_a_report_shows_the_attempts_that_there_are(quickstart: Path, tmp_path: Path) -> None:
-    (tmp_path / "set").mkdir()
-    tasks = make_tasks(12)
-    files = make_set(tmp_path / "set", tasks)
-    for name, pairs in orjson.loads(files["submission"].read_bytes()).items():
+    for name, pairs in json_of(quickstart / "submission.json").items():
         entries = [{"attempt_1": {"answer": pair["attempt_1"]}, "attempt_2": None} for pair in pairs]
         write_json(tmp_path / "model" / f"{name}.json", entries)
     out = tmp_path / "report.html"

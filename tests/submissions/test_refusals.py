@@ -4,16 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import orjson
 import pytest
 
 from arcpipe.predictions import write_table
-from arcpipe.runs import write_json
 from arcpipe.submissions.ledger import add_fact
 from arcpipe.task import Task, challenges_json, solutions_json
 from candidates import candidate, table
 from commands import assert_refused
+from files import Files, lay_out
 from reports import make_run, make_set, make_sudokus, make_tasks
 
 WRONG = {"attempt_1": [[9]], "attempt_2": [[8]]}
@@ -22,22 +20,25 @@ SUBMISSIONS: dict[str, dict[str, Any]] = {
     "s": {}, "there": {}, "stranger": {"stranger": []}, "more": {"one": [WRONG, WRONG]}, "short": {"one": []},
     "half": {"one": [{"attempt_1": [[1]]}]}, "nulls": {"one": [{"attempt_1": None, "attempt_2": [[1, 2]]}]},
 }  # fmt: skip
-# Published results of the task `one`.
-FOLDERS: dict[str, Any] = {
-    "broken": {"train": [], "test": []}, "more": [WRONG, WRONG],
-}  # fmt: skip
-TABLES = {
-    "empty": b"output_id,output\n", "torn": b"output_id,output\none_0,|1|\none_1,|1|2\n",
-    "again": b"output_id,output\none_0,|1|\none_0,|2|\n", "gap": b"output_id,output\ntwo_1,|1|\n",
-    "bytes": b"output_id,output\none_0,\xff\n", "answers": b'"question","answer"\n"1.","12"\n',
+FACT = {"sha256": "ab", "time": "now"}
+FILES: Files = {
+    # Published results: of the task `one`, and tables.
+    "lm-broken/one.json": {"train": [], "test": []}, "lm-more/one.json": [WRONG, WRONG], "list/": None,
+    "empty.csv": "output_id,output\n", "torn.csv": "output_id,output\none_0,|1|\none_1,|1|2\n",
+    "again.csv": "output_id,output\none_0,|1|\none_0,|2|\n", "gap.csv": "output_id,output\ntwo_1,|1|\n",
+    "answers.csv": '"question","answer"\n"1.","12"\n',
+    # Ledgers.
+    "other.jsonl": [FACT | {"fact": "other"}], "list.jsonl": [FACT | {"fact": "file", "sha256": [1]}],
+    "half.jsonl": [
+        FACT | {"fact": "file", "file": "a"},
+        FACT | {"fact": "score", "pass_at_2": {"mean_over_tasks": 1}},
+    ],
+    "word.jsonl": [FACT | {"fact": "kaggle", "reference": 1, "score": "much"}],
 }  # fmt: skip
 SCORE, MERGE = "score s.json solutions.json", "merge --challenges challenges.json --out merged.json"
 REPORT = "report QUICKSTART --out new.html"
-TWICE = "the key 'one' stands more than once in an object: remove all but one"
 # Command lines, and parts of the error message.
 REFUSED = {
-    "check s.json --challenges tasks-twice.json": f"tasks-twice.json: {TWICE}",
-    "score s.json solutions-twice.json": f"solutions-twice.json: {TWICE}",
     "score marked.json solutions.json": "marked.json: begins with a byte-order mark",
     "score stranger.json solutions.json": "stranger.json: task stranger is not in the solutions",
     "score more.json solutions.json": (
@@ -68,15 +69,11 @@ REFUSED = {
     "score gap.csv solutions.json": "gap.csv: two_0 is missing",
     "score bytes.csv solutions.json": "bytes.csv: not a CSV file (",
     "score challenges.json solutions.json": "challenges.json: expected a submission, found a challenges file",
-    f"{MERGE} s.json list": "list: holds neither predictions nor results",
-    f"{REPORT} --submission list": "list: holds neither predictions nor results",
     f"{MERGE} none.json": "none.json: no such file",
     f"{MERGE} short.json": "short.json: task one has 0 entries, the challenges 1 test inputs",
     f"{MERGE} half.json": "half.json: task one, test[0]: attempt_2 is missing",
     f"{MERGE} s.json ./s.json": "s.json: given twice, it would count twice",
     f"{MERGE} s.json zero.json": "zero.json: no candidate for a task of the challenges",
-    f"{MERGE} s.json other.parquet": "no candidate is for a task of challenges.json",
-    f"{MERGE} s.json large.parquet": "large.parquet: a candidate has a side of 40",
     f"{MERGE} s.json --out there.json": "there.json exists already",
     "show l.jsonl": "l.jsonl: a ledger, which is shown by arcpipe submissions list --ledger l.jsonl",
     "submissions list --ledger none.jsonl": "none.jsonl: no ledger here",
@@ -93,7 +90,6 @@ REFUSED = {
     "report empty --out new.html": "nothing to report yet",
     f"{REPORT} --figures empty": "choose another --figures folder",
     f"{REPORT} --predictions none": "no such folder",
-    f"{REPORT} --submission none.json": "no such file",
     f"{REPORT} --predictions tasks/predictions.parquet": "another set",
     f"{REPORT} --solutions tasks/solutions.json": "task-0000 has no solution",
     f"{REPORT} --submission tasks/submission.json": "is not in the solutions",
@@ -109,31 +105,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
     right = {
         task: [{"attempt_1": grid, "attempt_2": [[9]]} for grid in grids] for task, grids in outputs.items()
     }
-    documents = {
-        "challenges": inputs, "few": {"one": inputs["one"]}, "solutions": outputs, "zero": {},
-        **{name: right | changes for name, changes in SUBMISSIONS.items()},
-    }  # fmt: skip
-    for name, document in documents.items():
-        (folder / f"{name}.json").write_bytes(orjson.dumps(document))
-    for name, document in (("tasks", inputs), ("solutions", outputs)):
-        text = orjson.dumps(document).decode()
-        (folder / f"{name}-twice.json").write_text(f"{text[:-1]}, {text[1:]}")
+    files = {"challenges": inputs, "few": {"one": inputs["one"]}, "solutions": outputs, "zero": {}}
+    files |= {name: right | changes for name, changes in SUBMISSIONS.items()}
+    lay_out(FILES | {f"{name}.json": document for name, document in files.items()}, folder)
     (folder / "marked.json").write_bytes(b"\xef\xbb\xbf" + (folder / "s.json").read_bytes())
-    for name, entries in FOLDERS.items():
-        write_json(folder / f"lm-{name}" / "one.json", entries)
-    for name, rows in TABLES.items():
-        (folder / f"{name}.csv").write_bytes(rows)
-    (folder / "list").mkdir()
+    (folder / "bytes.csv").write_bytes(b"output_id,output\none_0,\xff\n")
     write_table(folder / "other.parquet", table([candidate([[1]], task="elsewhere")]))
-    write_table(folder / "large.parquet", table([candidate(np.ones((40, 2)), task="one")]))
     for sha256 in ("1" * 64, "1111" + "2" * 60):
         add_fact(folder / "l.jsonl", sha256, "kaggle", reference="r", score=0.1)
-    (folder / "other.jsonl").write_text('{"sha256": "ab", "fact": "other", "time": "now"}\n')
-    half = ('"fact": "file", "file": "a"', '"fact": "score", "pass_at_2": {"mean_over_tasks": 1}')
-    (folder / "half.jsonl").write_text("".join(f'{{"sha256": "ab", {one}, "time": "now"}}\n' for one in half))
-    word = '"fact": "kaggle", "reference": 1, "score": "much"'
-    (folder / "word.jsonl").write_text(f'{{"sha256": "ab", {word}, "time": "now"}}\n')
-    (folder / "list.jsonl").write_text('{"sha256": [1], "fact": "file", "time": "now"}\n')
     (folder / "tasks").mkdir()
     make_set(folder / "tasks", [replace(task, id=f"x{task.id}") for task in make_tasks(3)])
     make_sudokus(folder / "data", folder / "boards")

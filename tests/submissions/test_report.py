@@ -12,11 +12,7 @@ from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, write_json
 from arcpipe.submissions.report import find_sources
-from arcpipe.submissions.results import (
-    charts,
-    read_metrics,
-    read_moves,
-)
+from arcpipe.submissions.results import charts, read_metrics, read_moves
 from candidates import candidate, table, write_folder
 from commands import fail_here, succeed_here
 from reports import KINDS, STEPS, data_of, make_run, make_sudokus

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.augment.sources import read_source
-from arcpipe.infer.vote import RULES, Votes, read_votes
-from arcpipe.submissions.compare import compare_rules, compare_scores
+from arcpipe.infer.vote import RULES, read_votes
+from arcpipe.runs import write_json
+from arcpipe.submissions.compare import RuleComparison, compare_rules, compare_scores
 from arcpipe.submissions.ledger import read_ledger
 from arcpipe.submissions.score import (
     PassAtK,
@@ -25,7 +26,7 @@ from arcpipe.submissions.score import (
     task_set,
 )
 from arcpipe.submissions.submission import Submission, build_submission, write_submission
-from arcpipe.task import Pair, Task, challenges_json
+from arcpipe.task import Pair, Task
 from candidates import candidate, table
 from commands import run_here, succeed_here
 
@@ -42,18 +43,16 @@ def test_the_score_of_any_submission_is_that_of_five_lines(data: st.DataObject) 
     """Against the whole set, whatever is left out of the submission."""
     solutions = data.draw(solved_sets)
     answered = data.draw(st.sets(st.sampled_from(sorted(solutions))))
-    submission = Submission(
-        {
-            task: tuple(data.draw(st.tuples(grids, grids)) for _ in outputs)
-            for task, outputs in solutions.items()
-            if task in answered
-        }
-    )
-    score = score_submission(submission, solutions)
+    attempts = {
+        task: tuple(data.draw(st.tuples(grids, grids)) for _ in outputs)
+        for task, outputs in solutions.items()
+        if task in answered
+    }
+    score = score_submission(Submission(attempts), solutions)
     for k, found in ((1, score.pass_at_1), (2, score.pass_at_2)):
         right = {
-            task: [any(np.array_equal(attempt, grid) for attempt in submission.attempts[task][i][:k])
-                   if task in submission.attempts else False for i, grid in enumerate(outputs)]
+            task: [any(np.array_equal(one, grid) for one in pair[:k])
+                   for pair, grid in zip(attempts.get(task, [()] * len(outputs)), outputs, strict=True)]
             for task, outputs in solutions.items()
         }  # fmt: skip
         solved = [one for task in right.values() for one in task]
@@ -68,8 +67,8 @@ def test_the_score_of_any_submission_is_that_of_five_lines(data: st.DataObject) 
         ):
             assert 0 <= low <= value + 1e-9
             assert value - 1e-9 <= high <= 1
-    entries = [entry for entries in submission.attempts.values() for entry in entries]
-    assert score.num_answered == sum(first.any() or second.any() for first, second in entries)
+    pairs = [pair for entries in attempts.values() for pair in entries]
+    assert score.num_answered == sum(first.any() or second.any() for first, second in pairs)
 
 
 def pass_at_k(solved: list[bool], size: int = 1) -> PassAtK:
@@ -135,64 +134,54 @@ one  1/1   two  1/2
 """
 
 
-def test_the_command_prints_tables(content: Content, file: Path, solutions: Path, challenges: Path) -> None:
+WORDS = ("score", "submission.json", "solutions.json")
+
+
+def test_the_command_prints_tables(content: Content, file: Path) -> None:
     content["two"][1] = WRONG
-    file.write_bytes(orjson.dumps(content))
-    done = run_here("score", file, solutions, "--challenges", challenges, "--no-ledger")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == TABLES
-    document = orjson.loads(succeed_here("score", file, solutions, "--no-ledger", "--json"))
-    assert document["pass_at_1"]["mean_over_tasks"] == 0.5
-    assert document["pass_at_2"]["solved_outputs"] == 2
-    assert (document["tasks"]["two"]["solved"], document["tasks"]["two"]["tests"]) == (1, 2)
-    assert document["tasks"]["two"]["outputs"][0]["attempt_1_correct"] is False
+    write_json(file, content)
+    done = run_here(*WORDS, "--challenges", "challenges.json", "--no-ledger")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", TABLES)
+    document = orjson.loads(succeed_here(*WORDS, "--no-ledger", "--json"))
+    assert (document["pass_at_1"]["mean_over_tasks"], document["pass_at_2"]["solved_outputs"]) == (0.5, 2)
     assert document["set"]["num_outputs"] == document["num_outputs"] == 3
     assert document["breakdown"].keys() == {"longest side", "colors"}
     assert (document["comparison"], document["oracle"]) == (None, None)
 
 
-def test_tasks_are_left_out_and_corrected_and_it_is_said(
-    content: Content, file: Path, solutions: Path, challenges: Path, predictions: Path, tmp_path: Path
-) -> None:
-    file.write_bytes(orjson.dumps(content))
-    right = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[7]], "output": [[8]]}]}
-    (tmp_path / "one.json").write_bytes(orjson.dumps(right))
-    left, ledger = ("--leave-out", "two", "--ledger", tmp_path / "ledger.jsonl"), tmp_path / "ledger.jsonl"
-    text = succeed_here("score", file, solutions, *left, "--candidates", predictions)
+def test_tasks_are_left_out_and_corrected_and_it_is_said(ledger: Path) -> None:
+    pair = {"input": [[1]], "output": [[2]]}
+    write_json(Path("one.json"), {"train": [pair], "test": [pair]})
+    left = (*WORDS, "--leave-out", "two")
+    text = succeed_here(*left, "--candidates", "predictions.parquet")
     assert text.startswith("1 of 2 tasks, 1 test outputs, 1 answered, not a known set\n")
-    text = succeed_here("score", file, solutions, *left, "--corrections", tmp_path / "one.json")
+    text = succeed_here(*left, "--corrections", "one.json")
     assert text.startswith("1 of 2 tasks, 1 test outputs, 1 answered, 1 corrected, not a known set\n")
     assert "0/1" in text
     assert "95%" not in text, "one task has no interval"
+    part = "a set of 2 tasks and 3 test outputs, 1 of its 2 tasks"
     assert [(one["set"], one["left_out"], one.get("corrected")) for one in read_ledger(ledger)[0].scores] == [
-        ("a set of 2 tasks and 3 test outputs, 1 of its 2 tasks", ["two"], None),
-        ("a set of 2 tasks and 3 test outputs, 1 of its 2 tasks, 1 corrected", ["two"], ["one"]),
-    ]
+        (part, ["two"], None), (f"{part}, 1 corrected", ["two"], ["one"]),
+    ]  # fmt: skip
 
 
-def test_a_score_says_what_trained(
-    content: Content, solutions: Path, tasks: list[Task], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_score_says_what_trained(tasks: list[Task]) -> None:
     made = {"checkpoint": {"dataset": {"fingerprint": "f", "generated_of_test": 12}}, "manifest": None}
     ranked = {("one", 0): [np.array([[1, 2]], np.uint8)]}
-    first, second = tmp_path / "first.json", tmp_path / "second.json"
-    write_submission(build_submission(tasks, ranked), first, {"rule": "count", "sources": [made]})
-    merged = ("merge", first, "--challenges", tmp_path / "challenges.json", "--out", second)
-    (tmp_path / "challenges.json").write_bytes(orjson.dumps(challenges_json(tasks)))
-    succeed_here(*merged)
-    for path in (first, second):
-        text = succeed_here("score", path, solutions, "--no-ledger")
+    write_submission(build_submission(tasks, ranked), Path("first.json"), {"sources": [made]})
+    succeed_here("merge", "first.json", "--challenges", "challenges.json", "--out", "second.json")
+    for name in ("first.json", "second.json"):
+        text = succeed_here("score", name, "solutions.json", "--no-ledger")
         assert text.endswith("trained on generated pairs of tasks to predict too: 12\n")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_the_per_task_file(
-    content: Content, file: Path, solutions: Path, challenges: Path, suffix: str
-) -> None:
+def test_the_per_task_file(content: Content, file: Path, suffix: str) -> None:
     content["two"][1] = ZERO
-    file.write_bytes(orjson.dumps(content))
-    out = file.with_name(f"tasks{suffix}")
-    succeed_here("score", file, solutions, "--per-task", out, "--challenges", challenges, "--no-ledger")
+    write_json(file, content)
+    out = f"tasks{suffix}"
+    succeed_here(*WORDS, "--per-task", out, "--challenges", "challenges.json", "--no-ledger")
     frame = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
     assert list(frame.columns) == [
         "task", "test_index", "attempt_1_correct", "attempt_2_correct", "solved", "answered", "height",
@@ -242,24 +231,19 @@ def test_the_difference_is_paired() -> None:
     assert (same.is_real, more.is_real) == (False, True)
 
 
-def test_the_command_compares(
-    content: dict[str, Any], file: Path, solutions: Path, predictions: Path
-) -> None:
-    file.write_bytes(orjson.dumps({"one": content["one"]}))
-    other = file.with_name("other.json")
-    other.write_bytes(orjson.dumps(content))
-    words = ("score", file, solutions, "--with", other, "--candidates", predictions, "--no-ledger")
+def test_the_command_compares(content: Content, file: Path) -> None:
+    write_json(file, {"one": content["one"]})
+    write_json(Path("other.json"), content)
+    words = (*WORDS, "--with", "other.json", "--candidates", "predictions.parquet", "--no-ledger")
     text = succeed_here(*words)
     assert "\noracle: the solution is among the best k of 3 distinct candidates\n" in text
     assert text.splitlines()[-1].split() == ["2", "75.00%", "66.67%", "2"]
     assert "by both" in text
-    assert f"{other} against {file}\n" in text
-    assert "  100.00%   +50.00 points [+0.0, +100.0]" in text
-    assert "no real difference: 0 is inside the 95% interval over tasks" in text
+    assert "other.json against submission.json\n" in text
 
     document = orjson.loads(succeed_here(*words, "--json"))
     assert document["comparison"]["outputs"] == {
-        "one[0]": [str(file), str(other)], "two[0]": [str(other)], "two[1]": [str(other)],
+        "one[0]": ["submission.json", "other.json"], "two[0]": ["other.json"], "two[1]": ["other.json"],
     }  # fmt: skip
     assert document["pass_at_2"]["solved_outputs"] == 1
     at = document["oracle"]["at"]
@@ -269,8 +253,9 @@ def test_the_command_compares(
 SOLUTIONS = {"t": [RIGHT, OTHER], "u": [np.array([[3, 3]], np.uint8)]}
 
 
-def votes_of(*rows: dict[str, object]) -> Votes:
-    return read_votes([table(rows)], {"t": 2, "u": 1})
+def compared(rows: list[dict[str, Any]]) -> RuleComparison:
+    """The rules of the vote on candidates for two test inputs of t and one of u."""
+    return compare_rules(read_votes([table(rows)], {"t": 2, "u": 1}), SOLUTIONS)
 
 
 def test_the_rules_are_counted_over_outputs_and_over_tasks() -> None:
@@ -279,7 +264,7 @@ def test_the_rules_are_counted_over_outputs_and_over_tasks() -> None:
         *[candidate([[1]])] * 2, candidate([[4]]), candidate([[5]], test_index=1),
         *[candidate([[3], [3]], task="u")] * 3, candidate([[3, 3]], task="u"), candidate([[0]], task="u"),
     ]  # fmt: skip
-    found = compare_rules(votes_of(*rows), SOLUTIONS)
+    found = compared(rows)
     count = found.rules["count"]
     assert (found.num_tasks, found.num_outputs) == (2, 3)
     assert count["pass_at_1"]["outputs"].value == pytest.approx(1 / 3)
@@ -294,7 +279,7 @@ def test_the_rules_are_counted_over_outputs_and_over_tasks() -> None:
 def test_the_gain_of_a_rule_is_over_count_on_the_same_tasks() -> None:
     rows = [*[candidate([[7]], 0.1)] * 2, *[candidate([[8]], 0.1)] * 2, candidate([[1]], 0.9)]
     rows += [candidate([[9]], test_index=1), candidate([[9]], task="u")]
-    found = compare_rules(votes_of(*rows), SOLUTIONS)
+    found = compared(rows)
     gain = {name: score["gain"]["outputs"] for name, score in found.rules.items()}
     assert gain["halt"].value == pytest.approx(1 / 3)
     assert gain["halt"].low == 0
@@ -307,7 +292,7 @@ def test_the_curve_takes_the_first_candidates_of_each_test_input() -> None:
     wrong = [candidate([[cell]]) for cell in (6, 7, 6, 7)]
     rows = [candidate([[1]]), *wrong, candidate(None, task="u"), candidate([[3, 3]], task="u")]
     rows += [candidate([[9]], test_index=1)]
-    found = compare_rules(votes_of(*rows), SOLUTIONS)
+    found = compared(rows)
     assert found.votes == [1, 2, 4, 5]
     for name in RULES:
         assert found.curve[name] == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1 / 3]), name
@@ -324,12 +309,11 @@ def test_the_curve_takes_the_first_candidates_of_each_test_input() -> None:
 @given(st.lists(st.tuples(st.sampled_from("tu"), st.integers(0, 1), st.integers(1, 3)), max_size=12))
 def test_an_attempt_more_never_scores_less_and_the_oracle_most(rows: list[tuple[str, int, int]]) -> None:
     made = [candidate([[cell]], task=task, test_index=index) for task, index, cell in rows]
-    made += [candidate([[4]])]
-    found = compare_rules(votes_of(*made), SOLUTIONS)
+    found = compared([*made, candidate([[4]])])
     for mean in ("outputs", "tasks"):
         for score in found.rules.values():
             assert 0 <= score["pass_at_1"][mean].value <= score["pass_at_2"][mean].value
             assert score["pass_at_2"][mean].value <= found.oracle[mean].value <= 1
     for mean, curves in {"outputs": found.curve, "tasks": found.curve_over_tasks}.items():
         for name, curve in curves.items():
-            assert not curve or curve[-1] == pytest.approx(found.rules[name]["pass_at_2"][mean].value)
+            assert curve[-1] == pytest.approx(found.rules[name]["pass_at_2"][mean].value)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
-from arcpipe.runs import file_hash
+from arcpipe.runs import file_hash, write_json
 from arcpipe.submissions.submission import (
     build_submission,
     check_submission,
@@ -26,6 +26,7 @@ from arcpipe.submissions.submission import (
 )
 from arcpipe.task import Pair, Task
 from commands import run_here
+from files import json_of
 
 Content = dict[str, Any]
 
@@ -55,50 +56,46 @@ def test_any_candidates_give_a_valid_file(
     tasks = make_tasks(counts)
     with TemporaryDirectory() as folder:
         first, second, third = (Path(folder) / name for name in ("1.json", "2.json", "3.json"))
-        write_submission(build_submission(tasks, ranked), first)
-        write_submission(build_submission(tasks, dict(reversed(ranked.items()))), second)
-        write_submission(read_submission(first), third)
+        write_submission(build_submission(tasks, ranked), first, {})
+        write_submission(build_submission(tasks, dict(reversed(ranked.items()))), second, {})
+        write_submission(read_submission(first), third, {})
         assert first.read_bytes() == second.read_bytes() == third.read_bytes()
         assert not check_submission(first, tasks).errors
         assert list(orjson.loads(first.read_bytes())) == [task.id for task in tasks]
 
 
-@pytest.mark.parametrize(
-    ("candidates", "first", "second"),
-    [
-        ([], [[0]], [[0]]),
-        ([[[4, 4]]], [[4, 4]], [[4, 4]]),
-        ([[[4, 4]], [[4, 4]], [[4], [4]]], [[4, 4]], [[4], [4]]),
-        ([[[1]], [[2]], [[3]]], [[1]], [[2]]),
-        ([[[0]], [[2]]], [[0]], [[2]]),
-        ([np.array([[1, 2], [3, 4]]).T], [[1, 3], [2, 4]], [[1, 3], [2, 4]]),
-    ],
-    ids=["no candidate", "one candidate", "the same twice", "three candidates", "a real [[0]]", "turned"],
-)
-def test_the_attempts_are_the_two_best(file: Path, candidates: list[Any], first: Any, second: Any) -> None:
+@pytest.mark.parametrize(("candidates", "first", "second"), [
+    ([], [[0]], [[0]]),
+    ([[[4, 4]]], [[4, 4]], [[4, 4]]),
+    ([[[4, 4]], [[4, 4]], [[4], [4]]], [[4, 4]], [[4], [4]]),
+    ([[[1]], [[2]], [[3]]], [[1]], [[2]]),
+    # A real grid like that of no candidate, and one that is turned in memory.
+    ([[[0]], [[2]]], [[0]], [[2]]),
+    ([np.array([[1, 2], [3, 4]]).T], [[1, 3], [2, 4]], [[1, 3], [2, 4]]),
+])  # fmt: skip
+def test_the_attempts_are_the_two_best(
+    tmp_path: Path, candidates: list[Any], first: Any, second: Any
+) -> None:
     ranked = {("a", 0): [np.asarray(cells, np.uint8) for cells in candidates]}
-    write_submission(build_submission(make_tasks([1]), ranked), file)
-    assert orjson.loads(file.read_bytes()) == {"a": [{"attempt_1": first, "attempt_2": second}]}
+    write_submission(build_submission(make_tasks([1]), ranked), tmp_path / "s.json", {})
+    assert json_of(tmp_path / "s.json") == {"a": [{"attempt_1": first, "attempt_2": second}]}
 
 
-def test_the_manifest_beside_it_says_what_made_it(file: Path) -> None:
-    submission = build_submission(make_tasks([1]), {})
-    write_submission(submission, file, {"sources": [{"path": "runs/predictions"}]})
-    assert {path.name for path in file.parent.iterdir()} == {"submission.json", "submission.manifest.json"}
+def test_the_manifest_beside_it_says_what_made_it(own_folder: Path) -> None:
+    file = own_folder / "submission.json"
+    submission, facts = build_submission(make_tasks([1]), {}), {"sources": [{"path": "runs/predictions"}]}
+    write_submission(submission, file, facts)
+    assert {path.name for path in own_folder.iterdir()} == {"submission.json", "submission.manifest.json"}
     manifest = read_made_by(file, file_hash(file))
     assert manifest is not None
-    assert (manifest["kind"], manifest["sources"]) == ("submission", [{"path": "runs/predictions"}])
+    assert (manifest["kind"], manifest["sources"]) == ("submission", facts["sources"])
     assert manifest["versions"].keys() >= {"arcpipe", "torch"}
-
-    bare = file.with_name("bare.json")
-    write_submission(submission, bare)
-    assert bare.read_bytes() == file.read_bytes()
-    assert read_made_by(bare, file_hash(bare)) is None
     with pytest.raises(OutputError, match="exists already"):
-        write_submission(submission, bare)
-    # The manifest belongs to another content now.
+        write_submission(submission, file, facts)
+    # A copy has no manifest; that of the file belongs to another content afterwards.
+    copied = file.rename(file.with_name("copy.json"))
     file.write_text("{}")
-    assert read_made_by(file, file_hash(file)) is None
+    assert [read_made_by(path, file_hash(path)) for path in (copied, file)] == [None, None]
 
 
 def entry(test: int, **attempts: object) -> Callable[[Content], object]:
@@ -132,7 +129,7 @@ ANY_SET = {"missing task", "extra task", "missing test", "extra test", "no candi
 def test_one_defect_is_one_problem(name: str, tasks: list[Task], content: Content, file: Path) -> None:
     change, kind, task, test, field, message = DEFECTS[name]
     change(content)
-    file.write_bytes(orjson.dumps(content))
+    write_json(file, content)
     findings = check_submission(file, tasks)
     is_warning = kind in ("no_candidate", "identical_attempts")
     [problem] = findings.warnings if is_warning else findings.errors
@@ -205,28 +202,30 @@ def test_a_hostile_file_is_short_printable_errors(tasks: list[Task], file: Path,
         assert extra == [r"'\x1b[31m\n'", f"'{'x' * 40}'...", "''"]
 
 
-def test_the_command_sums_a_file_up(challenges: Path, content: Content, file: Path) -> None:
+def test_the_command_sums_a_file_up(content: Content, file: Path) -> None:
+    words = ("check", file, "--challenges", "challenges.json")
     content["one"][0] = {"attempt_1": [[0]], "attempt_2": [[0]]}
     content["two"][0]["attempt_2"] = content["two"][0]["attempt_1"]
-    file.write_bytes(orjson.dumps(content))
-    done = run_here("check", file, "--challenges", challenges)
+    write_json(file, content)
+    Path("solutions.json").unlink()
+    done = run_here(*words)
     summary = f"{file}: valid, 2 tasks, 3 test outputs, 1 without a candidate, 1 with identical attempts\n"
     assert (done.returncode, done.stdout) == (0, summary)
     assert done.stderr == f"next: arcpipe show {file}\n"
-    document = orjson.loads(run_here("check", file, "--challenges", challenges, "--json").stdout)
+    document = orjson.loads(run_here(*words, "--json").stdout)
     assert (document["valid"], document["errors"]) == (True, [])
     assert [warning["kind"] for warning in document["warnings"]] == ["no_candidate", "identical_attempts"]
     assert (document["num_tasks"], document["num_outputs"]) == (2, 3)
 
     content["two"][1]["attempt_1"] = [[1, 2], [3]]
     file.write_bytes(orjson.dumps(content | {f"extra{number}": [] for number in range(25)}))
-    done = run_here("check", file, "--challenges", challenges)
+    done = run_here(*words)
     lines = done.stderr.splitlines()
     assert (done.returncode, done.stdout, len(lines)) == (2, "", 22)
     assert lines[0] == f"{file}: task extra0 is not in the challenges"
     assert lines[-2] == "... and 5 more tasks that are not in the challenges"
     assert "ragged grid" in lines[-1]
-    done = run_here("check", file, "--challenges", challenges, "--json")
+    done = run_here(*words, "--json")
     document = orjson.loads(done.stdout)
     assert (done.returncode, document["valid"], len(document["errors"])) == (2, False, 26)
     assert document["counts"]["extra_task"] == 25

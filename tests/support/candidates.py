@@ -43,10 +43,10 @@ def table(rows: Sequence[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([row | {"order": order} for order, row in enumerate(rows)], schema=SCHEMA)
 
 
-def write_folder(folder: Path, shards: Sequence[pa.Table]) -> Path:
-    """A folder of predictions with a shard for each table."""
+def write_folder(folder: Path, shards: Sequence[pa.Table], **facts: Any) -> Path:
+    """A folder of predictions with a shard for each table, and facts in its manifest."""
     folder.mkdir()
-    write_json(folder / "manifest.json", make_manifest("predictions"))
+    write_json(folder / "manifest.json", make_manifest("predictions", **facts))
     for rank, shard in enumerate(shards):
         write_shard(folder, shard, rank)
     return folder

@@ -106,7 +106,7 @@ def make_set(folder: Path, tasks: Sequence[Task]) -> dict[str, Path]:
                     halt = 0.9 / (1 + left)
                     rows.append(candidate(cells, halt, steps=step, **asked))
     write_table(files["predictions"], table(rows))
-    write_submission(build_submission(tasks, ranked), files["submission"])
+    write_submission(build_submission(tasks, ranked), files["submission"], {})
     return files
 
 
