@@ -1,26 +1,30 @@
 """Run commands on a full disk, with little memory, or without permission to read a file.
 
-As a script: read [modules to import, [folder, [argument, ...], file], ...] from stdin; write the outcomes.
+As a script: its argument is [modules to import, [folder, [argument, ...], file], ...]; it prints the outcomes.
 """
 
+import ctypes
 import json
 import os
 import resource
-import shutil
-import subprocess
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from commands import environment, run_here
+from commands import run_here
+from processes import by_itself
 
 _SPARE = 2 * 2**30
-_ALL = "-dac_override,-dac_read_search"
+_M_ARENA_MAX = -8
+_CAPABILITY_VERSION = 0x20080522
+# The numbers of CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH.
+_READ_ALL = 1 << 1 | 1 << 2
 
 
 class Outcome(NamedTuple):
@@ -46,32 +50,23 @@ def largest_file(size_bytes: int) -> Iterator[None]:
 
 def reason_to_skip() -> str:
     """Return why permissions cannot be tested here; empty if they can."""
-    if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        return "root may read all, and there is no setpriv to take that right away"
+    if os.geteuid() == 0 and sys.platform != "linux":
+        return "root may read all, and only on Linux can it give that right up"
     return ""
 
 
 def with_little_memory(commands: Sequence[tuple[Path, list[str]]], modules: Sequence[str]) -> list[Outcome]:
     """Run each command in its folder, in a process limited to 2 GiB more than its modules take."""
-    # Otherwise every thread reserves memory that counts toward the limit.
-    env = {"MALLOC_ARENA_MAX": "1", "PYTHONWARNINGS": "ignore"}
-    return _run([], [modules, *((str(folder), words, "") for folder, words in commands)], env)
+    return _run([modules, *((str(folder), words, "") for folder, words in commands)])
 
 
 def without_rights(commands: Sequence[tuple[Path, list[str]]], cwd: Path) -> list[Outcome]:
     """Run each command while its file is unreadable, even by root."""
-    without = ["setpriv", f"--bounding-set={_ALL}", f"--inh-caps={_ALL}"] if os.geteuid() == 0 else []
-    return _run(without, [[], *((str(cwd), words, str(file)) for file, words in commands)], {})
+    return _run([[], *((str(cwd), words, str(file)) for file, words in commands)])
 
 
-def _run(before: list[str], asked: list[Any], variables: dict[str, str]) -> list[Outcome]:
-    env = environment(variables)
-    # With PYTHONSAFEPATH, Python does not search the script's folder.
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parent), env.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [*before, sys.executable, __file__], input=json.dumps(asked), env=env, check=True,
-        stdout=subprocess.PIPE, text=True, timeout=300,
-    )  # fmt: skip
+def _run(asked: list[Any]) -> list[Outcome]:
+    done = by_itself([json.dumps(asked)], Path.cwd(), 300, script=Path(__file__))
     return [Outcome(*one) for one in json.loads(done.stdout)]
 
 
@@ -102,12 +97,26 @@ def _denied(folder: str, words: list[str], file: Path) -> Outcome:
     return Outcome(done.returncode, done.stdout, done.stderr, 0, 0.0)
 
 
+def _give_up_rights() -> None:
+    """Take root's right to read all away from this thread, and from those that it will start."""
+    libc, header, rights = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, rights) == 0
+    # The first number has the rights in effect.
+    rights[0] &= ~_READ_ALL
+    assert libc.capset(header, rights) == 0
+
+
 def _answer() -> None:
-    modules, *commands = json.load(sys.stdin)
+    modules, *commands = json.loads(sys.argv[1])
+    warnings.simplefilter("ignore")
     for module in ("commands.cli", *modules):
         import_module(f"arcpipe.{module}")
     if modules:
+        # Otherwise every thread reserves memory that counts toward the limit.
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + _SPARE,) * 2)
+    elif os.geteuid() == 0:
+        _give_up_rights()
     answers = [
         _denied(folder, words, Path(file)) if file else _measured(folder, words)
         for folder, words, file in commands

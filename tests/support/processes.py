@@ -170,7 +170,9 @@ def together(
         return [command.finish(code=code) for command in commands]
 
 
-def by_itself(arguments: Sequence[object], cwd: Path, timeout_s: float = 90) -> CompletedProcess[str]:
-    """Run a command in a process, assert exit code 0, and return its output."""
-    with running(arguments, cwd) as command:
+def by_itself(
+    arguments: Sequence[object], cwd: Path, timeout_s: float = 90, script: Path | None = None
+) -> CompletedProcess[str]:
+    """Run a command or a script in a process, assert exit code 0, and return its output."""
+    with running(arguments, cwd, script=script) as command:
         return command.finish(timeout_s, code=0)
