@@ -1,5 +1,6 @@
 """An imitation of Kaggle with a minimal bundle to push, and a checkpoint with the bundle of an entry."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from arcpipe.runs import write_json
 from entries import TASKS, make_bundle, make_checkpoint, make_root
 from kaggle_server import COMPETITION, USER, KaggleServer, Shell, kaggle_server
+from quick_python import quick_python
 
 DATASET, KERNEL = f"{USER}/arcpipe-bundle", f"{USER}/arcpipe-entry"
 NOTEBOOK = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
@@ -72,3 +74,15 @@ def entry(checkpoint: Path) -> Path:
 def root(entry: Path, tmp_path: Path) -> Path:
     """A /kaggle with the entry and nine hidden tasks."""
     return make_root(tmp_path / "kaggle", entry, TASKS)
+
+
+@pytest.fixture(scope="session")
+def _python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with quick_python(tmp_path_factory.mktemp("quick")) as program:
+        yield program
+
+
+@pytest.fixture
+def quick_stages(_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of a stage start at once; the rehearsals' start as on Kaggle."""
+    monkeypatch.setattr(sys, "executable", str(_python))

@@ -130,6 +130,7 @@ def test_240_tasks_are_estimated_from_what_was_answered() -> None:
     assert more["infer_hours_here"] == pytest.approx(0.4)
 
 
+@pytest.mark.usefixtures("quick_stages")
 def test_an_entry_is_simulated_and_scored(checkpoint: Path, tmp_path: Path) -> None:
     tasks = {f"task{number}": hidden_task(number, num_tests) for number, num_tests in enumerate((1, 3, 2))}
     for task in tasks.values():

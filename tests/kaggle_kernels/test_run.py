@@ -6,6 +6,7 @@ import subprocess
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from arcpipe.kaggle_kernels.clock import (
 from arcpipe.kaggle_kernels.mounts import bundles, find_file
 from arcpipe.kaggle_kernels.rehearse import LAYOUTS
 from arcpipe.kaggle_kernels.run import Pipeline, has_buckets, read_hidden_tasks
-from commands import arcpipe_command, environment, run_here
+from commands import run_here
 from entries import (
     RERUN,
     TASKS,
@@ -70,11 +71,18 @@ def run(
     return json_of(root / "working" / "arcpipe-report.json"), done.stdout
 
 
-def workers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+def workers() -> list[psutil.Process]:
     """The processes of adaptation that a run has started."""
-    return [child for child in psutil.Process(process.pid).children() if "adapt" in child.cmdline()]
+    return [child for child in psutil.Process().children() if "adapt" in child.cmdline()]
 
 
+def kill_the_second() -> None:
+    """Kill one of two processes of adaptation as soon as there are two."""
+    wait_until(lambda: len(workers()) > 1, every_s=0.02)
+    workers()[1].kill()
+
+
+@pytest.mark.usefixtures("quick_stages")
 def test_every_test_of_every_task_is_answered_though_a_worker_is_killed(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     with changing(checkpoint / "model.json") as facts:
@@ -90,13 +98,11 @@ def test_every_test_of_every_task_is_answered_though_a_worker_is_killed(tmp_path
         "none": 3,
     }
     root = make_root(tmp_path / "kaggle", bundle, tasks)
-    command = arcpipe_command("kaggle", "run", "--root", root, "--minutes", 10)
-    with subprocess.Popen(command, env=environment(RERUN), stdout=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: len(workers(process)) > 1, 300, every_s=0.05)
-        workers(process)[1].kill()
-        printed, _ = process.communicate(timeout=900)
-    assert process.returncode == 0
-    report, answers = json_of(root / "working" / "arcpipe-report.json"), answers_of(root, tasks)
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(kill_the_second)
+        report, printed = run(root)
+        killed.result()
+    answers = answers_of(root, tasks)
     nothing = {"attempt_1": [[0]], "attempt_2": [[0]]}
     assert answers["broken"] == [nothing] * 2
     assert answers["none"] == [nothing]
@@ -125,6 +131,7 @@ def test_a_clock_too_short_is_kept_and_what_is_lost_is_said(root: Path) -> None:
     assert report["losses"]
 
 
+@pytest.mark.usefixtures("quick_stages")
 def test_a_full_disk_leaves_the_fallback(root: Path) -> None:
     report, _ = run(root, disk=largest_file(30_000))
     answers_of(root, TASKS)
@@ -132,6 +139,7 @@ def test_a_full_disk_leaves_the_fallback(root: Path) -> None:
     assert any("cannot be written" in loss for loss in report["losses"])
 
 
+@pytest.mark.usefixtures("quick_stages")
 def test_damaged_weights_leave_the_fallback(root: Path) -> None:
     weights = next(root.rglob("model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -366,6 +374,7 @@ def test_the_settings_of_another_try_follow_from_the_failures(
     assert [overrides(pipeline, [failure] * number) for number in range(3)] == then
 
 
+@pytest.mark.usefixtures("quick_stages")
 def test_a_stage_that_may_do_better_is_tried_again(pipeline: Pipeline) -> None:
     def command(_: float, failures: Sequence[Outcome]) -> list[str]:
         return ["recipe", "show", "out of memory"] if len(failures) < 2 else ["--version"]

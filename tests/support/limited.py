@@ -1,6 +1,6 @@
 """Run commands on a full disk, with little memory, or without permission to read a file.
 
-As a script: its argument is [modules to import, [folder, [argument, ...], file], ...]; it prints the outcomes.
+As a script: print the outcomes of its argument, [modules to import, [folder, [argument, ...], file], ...].
 """
 
 import ctypes
@@ -99,7 +99,8 @@ def _denied(folder: str, words: list[str], file: Path) -> Outcome:
 
 def _give_up_rights() -> None:
     """Take root's right to read all away from this thread, and from those that it will start."""
-    libc, header, rights = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION), (ctypes.c_uint32 * 6)()
+    libc = ctypes.CDLL(None)
+    header, rights = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION), (ctypes.c_uint32 * 6)()
     assert libc.capget(header, rights) == 0
     # The first number has the rights in effect.
     rights[0] &= ~_READ_ALL
