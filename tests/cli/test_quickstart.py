@@ -166,21 +166,20 @@ def test_each_names_the_next(first: str, walk: str, mini: Any, tiny_train: list[
     assert names == walk.split()
 
 
-@pytest.mark.parametrize("moved", [False, True])
-def test_a_report_of_the_run_finds_what_was_made_from_it(mini: Any, tmp_path: Path, moved: bool) -> None:
+def test_a_report_of_the_run_finds_what_was_made_from_it(mini: Any, tmp_path: Path) -> None:
     """Also after the folder was moved, so that no path in a manifest is right."""
-    cwd = shutil.copytree(mini.folder, tmp_path / "moved") if moved else mini.folder
     page = tmp_path / "page.html"
-    said = succeed_here("report", cwd / "run", "--out", page)
-    assert said.startswith(f"{page}: 15 tasks, ")
-    assert said.count("\n") == 1, "nothing is missing"
-    assert {name: Path(path).name for name, path in dict(data_of(page)["files"]).items()} == {
-        "run": "run", "data": "data", "predictions": "predictions", "submission": "submission.json",
-        "challenges": "challenges.json", "solutions": "solutions.json",
-    }  # fmt: skip
-    assert fail_here("report", cwd / "run", "--out", page).startswith(f"{page} exists already: --overwrite")
-    page.write_text("outdated")
-    assert succeed_here("report", cwd / "run", "--out", page, "--overwrite") == said
+    for folder in (mini.folder, shutil.copytree(mini.folder, tmp_path / "moved")):
+        words = ("report", folder / "run", "--out", page)
+        said = succeed_here(*words, *(("--overwrite",) if page.exists() else ()))
+        assert said.startswith(f"{page}: 15 tasks, ")
+        assert said.count("\n") == 1, "nothing is missing"
+        assert {name: Path(path).name for name, path in dict(data_of(page)["files"]).items()} == {
+            "run": "run", "data": "data", "predictions": "predictions", "submission": "submission.json",
+            "challenges": "challenges.json", "solutions": "solutions.json",
+        }  # fmt: skip
+        assert str(folder) in dict(data_of(page)["files"])["predictions"]
+        assert fail_here(*words).startswith(f"{page} exists already: --overwrite")
 
 
 def test_a_finished_one_is_neither_mixed_nor_overwritten(mini: Any, tiny: list[str]) -> None:
@@ -262,13 +261,13 @@ def test_scores_of_what_an_argument_named_before_are_not_those_of_what_it_names_
         assert f"{out} {changed}" in fail_here(*words, "--out", out, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("there", ["predictions/shards", "submission.json"])
-def test_one_that_was_killed_goes_on_to_the_same_files(mini: Any, tmp_path: Path, there: str) -> None:
+def test_one_that_was_killed_goes_on_to_the_same_files(mini: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with running(words(mini, out), tmp_path) as process:
-        process.wait_until(lambda: (out / there).exists())
-        process.send(signal.SIGKILL)
-        process.process.join()
+    for there in ("predictions/shards", "submission.json"):
+        with running(words(mini, out), tmp_path) as process:
+            process.wait_until(lambda there=there: (out / there).exists())
+            process.send(signal.SIGKILL)
+            process.process.join()
     succeed_here(*words(mini, out), cwd=tmp_path)
     assert contents(out) == contents(mini.folder)
     assert not [path for path in out.rglob("*.tmp") if path.parent != out]
