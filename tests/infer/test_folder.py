@@ -35,11 +35,11 @@ from processes import running, running_together, together
 from puzzles import build, write_source
 
 PLAIN = InferSettings()
-SLOW = InferSettings(batch_size=4, max_steps=8, candidates_at=[3], halt="learned", rollouts=2, noise=0.5)
-SLOW_FLAGS = "--batch-size 4 --max-steps 8 --candidates-at 3 --halt learned --rollouts 2 --noise 0.5"
+SLOW = InferSettings(batch_size=4, max_steps=5, candidates_at=[3], halt="learned", rollouts=2, noise=0.5)
+SLOW_FLAGS = "--batch-size 4 --max-steps 5 --candidates-at 3 --halt learned --rollouts 2 --noise 0.5"
 LONG, LONG_FLAGS = (
-    InferSettings(batch_size=8, rollouts=20, noise=0.5),
-    "--batch-size 8 --rollouts 20 --noise 0.5",
+    InferSettings(batch_size=16, rollouts=20, noise=0.5),
+    "--batch-size 16 --rollouts 20 --noise 0.5",
 )
 
 
@@ -171,7 +171,7 @@ def test_only_the_same_request_is_resumed(
     assert {file: file.stat().st_mtime_ns for file in shard_files(whole)} == before
     other, missing = save(tmp_path / "other", arc, step=8), tmp_path / "missing"
     for checkpoint, data, out, wanted, resume, message in (
-        (trained, arc_dir, whole, PLAIN, True, r"with another recipe \(infer.max_steps: 8 -> 0; infer.halt"),
+        (trained, arc_dir, whole, PLAIN, True, r"with another recipe \(infer.max_steps: 5 -> 0; infer.halt"),
         (trained, part_dir, whole, SLOW, True, "cannot be resumed with another dataset: it was made for"),
         (other, arc_dir, whole, SLOW, True, "cannot be resumed with another checkpoint: it was made with"),
         (trained, arc_dir, missing, SLOW, True, "no such folder"),
