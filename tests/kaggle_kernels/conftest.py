@@ -1,7 +1,9 @@
 """An imitation of Kaggle with a minimal bundle to push, and a checkpoint with the bundle of an entry."""
 
+import shutil
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,11 @@ NOTEBOOK = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """The smallest bundle: two files and a subfolder for the dataset, an empty notebook for the kernel."""
-    folder = tmp_path / "bundle"
+    return smallest_bundle(tmp_path / "bundle")
+
+
+def smallest_bundle(folder: Path) -> Path:
+    """Two files and a subfolder for the dataset, an empty notebook for the kernel."""
     write_json(
         folder / "dataset/dataset-metadata.json",
         {"id": DATASET, "title": "arcpipe bundle", "licenses": [{"name": "other"}]},
@@ -51,12 +56,25 @@ def server(shell: Shell) -> KaggleServer:
     return shell.server
 
 
+@pytest.fixture(scope="session")
+def first_push(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, KaggleServer]:
+    """A bundle after a push, with the run of its kernel complete, and what the server then knew."""
+    folder = tmp_path_factory.mktemp("pushed")
+    bundle = smallest_bundle(folder / "bundle")
+    with kaggle_server() as server:
+        shell = Shell(server, server.environment(folder))
+        shell.succeed("push", bundle)
+        shell.succeed("status", bundle, "--wait")
+    return bundle, server
+
+
 @pytest.fixture
-def pushed(shell: Shell, bundle: Path) -> Path:
-    """The bundle after a push, with the run of its kernel complete."""
-    shell.succeed("push", bundle)
-    shell.succeed("status", bundle, "--wait")
-    return bundle
+def pushed(first_push: tuple[Path, KaggleServer], server: KaggleServer, tmp_path: Path) -> Path:
+    """A copy of the bundle after its push, which the server knows too."""
+    folder, known = first_push
+    for name in vars(known).keys() - {"port", "closing"}:
+        setattr(server, name, deepcopy(getattr(known, name)))
+    return shutil.copytree(folder, tmp_path / "bundle")
 
 
 @pytest.fixture(scope="session")
