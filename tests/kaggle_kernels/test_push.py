@@ -1,14 +1,15 @@
 """`arcpipe kaggle push`: credentials, the requests that it sends and does not repeat, and failures."""
 
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
 from arcpipe.runs import hold_folder, write_json
-from commands import run_arcpipe
 from files import changing, json_of
 from kaggle_server import COMPETITION, KEY, TOKEN, USER, Failure, Fault, KaggleServer, Shell
+from processes import running
 
 FILES = ["arcpipe.whl", "trunk.safetensors", "wheels.zip"]
 BY_TOKEN = {"KAGGLE_API_TOKEN": TOKEN}
@@ -44,16 +45,21 @@ def test_bad_credentials_are_one_line_without_them(
 
 def test_a_token_is_enough_and_sent_when_needed(nobody: Shell, server: KaggleServer, tmp_path: Path) -> None:
     """Run in a new process: importing the client could send the token too."""
-    scores = ("kaggle", "scores", "--competition", COMPETITION)
-    assert "no submissions" in run_arcpipe(*scores, cwd=tmp_path, env=nobody.env | BY_TOKEN).stdout
+
+    def scores(**env: str) -> CompletedProcess[str]:
+        words = ("kaggle", "scores", "--competition", COMPETITION)
+        with running(words, tmp_path, **nobody.env | env) as process:
+            return process.finish()
+
+    assert "no submissions" in scores(**BY_TOKEN).stdout
     assert server.count("IntrospectToken") == 1
     write_json(tmp_path / "home/.kaggle/kaggle.json", {"username": USER, "key": TOKEN})
-    said = run_arcpipe(*scores, cwd=tmp_path, env=nobody.env).stderr
+    said = scores().stderr
     assert "\narcpipe: the key in kaggle.json or KAGGLE_KEY is an access token (KGAT_...)" in f"\n{said}"
     assert TOKEN not in said
     (tmp_path / "file").touch()
-    env = nobody.env | {"KAGGLE_CONFIG_DIR": str(tmp_path / "file" / "config")}
-    assert "the kaggle package cannot be loaded (" in run_arcpipe(*scores, cwd=tmp_path, env=env).stderr
+    elsewhere = scores(KAGGLE_CONFIG_DIR=str(tmp_path / "file" / "config"))
+    assert "the kaggle package cannot be loaded (" in elsewhere.stderr
 
 
 def test_what_is_sent_is_private_and_sent_once(shell: Shell, server: KaggleServer, bundle: Path) -> None:
