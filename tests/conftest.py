@@ -2,7 +2,9 @@
 
 import errno
 import fcntl
+import gc
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,9 @@ from hypothesis import settings
 
 # Before any test imports torch: two threads on a busy machine can be ten times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What torch.compile writes is compiled in half the time without vector instructions, which torch would first
+# try for five seconds.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 
 # The same examples in every run and no deadline: a busy machine must not turn a test red.
 settings.register_profile("arcpipe", deadline=None, derandomize=True, max_examples=30)
@@ -37,6 +42,16 @@ def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage while the tests are imported, and afterwards none among what is imported then."""
+    gc.disable()
+    collected = yield
+    gc.freeze()
+    gc.enable()
+    return collected
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
