@@ -63,7 +63,7 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
 
     torch's own `tree_map` takes ten times as long.
     """
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return type(value)([mapped(function, one) for one in value])
     if isinstance(value, dict):
         return {key: mapped(function, one) for key, one in value.items()}
@@ -84,22 +84,17 @@ def run(op: Any, *args: Any, **kwargs: Any) -> Any:
     if name == "aten._copy_from.default":
         on_cpu(args[1]).copy_(on_cpu(args[0]))
         return args[1]
-    own, others = list[Tensor](), list[Tensor]()
-
-    def sort(value: Any) -> None:
-        if is_own(value):
-            own.append(value)
-        elif isinstance(value, Tensor) and value.dim():
-            others.append(value)
-
-    mapped(sort, (args, kwargs))
-    if own and others and not (name.startswith(INDEXED) and is_own(args[0])):
-        raise RuntimeError(f"{name}: tensors are on {NAME}:0 and on the CPU")
-    numbers = {id(one): on_cpu(one) for one in own}
-    owners = {numbers[id(one)].untyped_storage().data_ptr(): one for one in own}
+    own, others, numbers = list[Tensor](), list[Tensor](), dict[int, Tensor]()
 
     def unwrap(value: Any) -> Any:
-        return numbers[id(value)] if id(value) in numbers else on_cpu(value)
+        if not is_own(value):
+            if isinstance(value, Tensor) and value.dim():
+                others.append(value)
+            return on_cpu(value)
+        if id(value) not in numbers:
+            own.append(value)
+            numbers[id(value)] = on_cpu(value)
+        return numbers[id(value)]
 
     def wrap(value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -107,7 +102,11 @@ def run(op: Any, *args: Any, **kwargs: Any) -> Any:
         same = [one for one in own if numbers[id(one)] is value] if is_mutable else []
         return same[0] if same else on_device(value, owners)
 
+    takes_host = name.startswith(INDEXED) and is_own(args[0])
     args, kwargs = mapped(unwrap, args), mapped(unwrap, kwargs)
+    if own and others and not takes_host:
+        raise RuntimeError(f"{name}: tensors are on {NAME}:0 and on the CPU")
+    owners = {numbers[id(one)].untyped_storage().data_ptr(): one for one in own}
     # A number may stand for a tensor; then another overload takes it.
     has_number = any(
         is_tensor and isinstance(one, int | float) for one, is_tensor in zip(args, takes_tensor, strict=False)
