@@ -70,9 +70,11 @@ def test_six_kills_at_any_moment_lose_no_more_than_is_not_saved(work: Path, tmp_
         saved = [int(path.name[-8:]) for path in (run / "checkpoints").glob("step-*")]
         assert max(saved, default=0) >= (recorded(run) - 1) // 2 * 2
     assert kills == 6
-    assert recorded(run) < 60
-    train(work, run, *flags, "--resume")
-    train(work, uninterrupted, *flags)
+    # Beyond the next evaluation.
+    steps = recorded(run) + 7
+    assert steps < 60
+    train(work, run, *flags, "--resume", "--steps", steps)
+    train(work, uninterrupted, *flags, "--steps", steps)
     assert_same_run(run, uninterrupted)
     assert [path.name for path in run.rglob(".*")] == [".writer-0.lock"]
 
