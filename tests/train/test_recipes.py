@@ -39,9 +39,9 @@ def data_of(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def datasets(work: Path) -> dict[str, Path]:
-    """A tiny dataset folder of each family."""
-    sized = build(work / "canvas", write_source(work, "canvas", sized_tasks([9, 14, 3])), canvas=30)
-    fresh = build(work / "colors", write_source(work, "canvas", sized_tasks([9])), canvas=30, num_aug=None)
+    """A tiny dataset folder of each family; those of ARC leave room for the largest bucket of a recipe."""
+    sized = build(work / "canvas", write_source(work, "canvas", sized_tasks([9, 14, 3])), canvas=26)
+    fresh = build(work / "colors", write_source(work, "canvas", sized_tasks([9])), canvas=26, num_aug=None)
     of_kind = {name: work / name for name in ("sudoku", "maze")}
     return of_kind | {"arc": work / "data", "sized": sized, "fresh": fresh}
 
