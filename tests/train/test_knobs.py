@@ -142,8 +142,8 @@ def test_a_dry_run_says_what_smaller_canvases_save(work: Path, tmp_path: Path) -
 
 def test_a_dry_run_of_the_largest_recipe_answers_from_a_sample(work: Path, tmp_path: Path) -> None:
     flags = ["--dry-run", "--data", work / "data", "--max-minutes", 1]
-    flags += settings("model", hidden_size=128, num_layers=1, outer_cycles=2, inner_cycles=1)
-    flags += settings("train", precision="float32", batch_size=20_480)
+    flags += settings("model", hidden_size=512, num_layers=1, outer_cycles=2, inner_cycles=1)
+    flags += settings("train", precision="float32", batch_size=6144)
     said = succeed_here("train", "arc-agi-1", *flags)
     lines = dict(line.split(maxsplit=1) for line in said.splitlines())
     assert "by its arithmetic" in lines["speed"]

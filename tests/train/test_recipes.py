@@ -19,8 +19,8 @@ from training import metrics
 # Smaller values for what would be slow.
 SMALL = (
     "model.hidden_size=16", "model.num_heads=2", "model.puzzle_size=16", "model.puzzle_tokens=2",
-    "model.expansion=1.0", "model.outer_cycles=2", "model.inner_cycles=1", "train.batch_size=4",
-    "train.log_every=1", "train.compile=off",
+    "model.expansion=1.0", "model.outer_cycles=2", "model.inner_cycles=1", "model.max_steps=2",
+    "train.batch_size=4", "train.log_every=1", "train.compile=off",
 )  # fmt: skip
 
 
