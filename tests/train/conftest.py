@@ -13,14 +13,6 @@ from puzzles import build, sized_data, write_source
 from training import RECIPE, train
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _quick() -> None:
-    """Each training ends with a collection of garbage, which would go through all that is imported."""
-    for name in ("arcpipe.commands.cli", "arcpipe.train.adapt", "torch.distributed.tensor", "torch._dynamo"):
-        import_module(name)
-    gc.freeze()
-
-
 @pytest.fixture(scope="session")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny.toml and datasets.
@@ -38,6 +30,10 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sized_data(folder / "sized")
     build_sudoku(SudokuSettings(generate=8, side=4, test=4, num_aug=None), folder / "sudoku")
     build_maze(MazeSettings(generate=8, size=5, min_path=3, test=4, num_aug=7), folder / "maze")
+    # Each training ends with a collection of garbage, which would go through all that is imported and read.
+    for name in ("arcpipe.commands.cli", "arcpipe.train.adapt", "torch.distributed.tensor", "torch._dynamo"):
+        import_module(name)
+    gc.freeze()
     return folder
 
 
