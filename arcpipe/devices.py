@@ -143,6 +143,11 @@ def compile_blocks(
     return f"torch.compile: {why}; the first step compiles, which takes a minute or more"
 
 
+def is_compiled(block: nn.Module) -> bool:
+    """Return whether a block is compiled, or will be at its first call."""
+    return block._compiled_call_impl is not None
+
+
 def train_step_flops(config: TRMConfig, num_tokens: int) -> float:
     """Return the operations of a supervision step with gradient, per sample.
 

@@ -244,29 +244,22 @@ class TRM(nn.Module):
         return nn.functional.pad(colors_BKD, (0, 0, self.vocabulary - NUM_COLORS, 0))
 
     def _embed(self, inputs_BL: Tensor, puzzles: Tensor, noisy_BLV: Tensor | None = None) -> Tensor:
-        """Return x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation.
-
-        With embedding task, each cell also has the vector of its color, and the row of task and dihedral.
-        """
-        config, dtype, tokens_VD = self.config, self.halt_head.weight.dtype, self.embed_tokens
-        is_task = config.embedding == "task"
+        """Return x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation."""
+        dtype, tokens_VD = self.halt_head.weight.dtype, self.embed_tokens
+        is_task = self.config.embedding == "task"
         shares_BLV = self._token_shares(inputs_BL, puzzles) if is_task else inputs_BL
         # In float32, because the gradient of a token sums over all its cells, thousands of them for PAD.
-        x_BSD = shares_BLV @ tokens_VD if config.views else nn.functional.embedding(inputs_BL, tokens_VD)
+        x_BSD = shares_BLV @ tokens_VD if self.config.views else nn.functional.embedding(inputs_BL, tokens_VD)
         x_BSD = x_BSD.to(dtype)
         if noisy_BLV is not None:
             x_BSD = self.embed_input(x_BSD) + (noisy_BLV @ self.embed_noisy).to(dtype)
-        row_BE = puzzles[:, : config.puzzle_size].to(dtype)
         if is_task:
-            colors_BLD = shares_BLV.to(dtype) @ self._color_vectors(puzzles, 0, dtype)
-            x_BSD = math.sqrt(0.5) * (x_BSD + colors_BLD / self.embed_scale)
-        if config.prefix:
-            prefix_BE = row_BE / self.embed_scale if is_task else row_BE
-            padding = config.prefix * config.hidden_size - config.puzzle_size
-            prefix_BPD = nn.functional.pad(prefix_BE, (0, padding)).unflatten(1, (config.prefix, -1))
-            x_BSD = torch.cat((prefix_BPD, x_BSD), dim=1)
-        x_BSD = self.embed_scale * self._add_places(x_BSD)
-        return x_BSD + row_BE[:, None] if is_task else x_BSD
+            return self._embed_task(shares_BLV.to(dtype), x_BSD, puzzles)
+        if self.config.prefix:
+            padding = self.config.prefix * self.config.hidden_size - self.config.puzzle_size
+            prefix = nn.functional.pad(puzzles.to(x_BSD.dtype), (0, padding))
+            x_BSD = torch.cat((prefix.view(-1, self.config.prefix, self.config.hidden_size), x_BSD), dim=1)
+        return self.embed_scale * self._add_places(x_BSD)
 
     def _token_shares(self, inputs_BL: Tensor, puzzles: Tensor) -> Tensor:
         """Return the share of each token in each cell (B, L, V): one-hot, or a mixture of views."""
@@ -274,6 +267,17 @@ class TRM(nn.Module):
             return nn.functional.one_hot(inputs_BL, self.vocabulary).to(puzzles.dtype)
         shares_BN = self.view_scores(puzzles[:, : self.config.hidden_size]).softmax(dim=-1)
         return mix_views(inputs_BL, shares_BN, self.vocabulary)
+
+    def _embed_task(self, shares_BLV: Tensor, tokens_BLD: Tensor, puzzles: Tensor) -> Tensor:
+        """Return x (B, S, D): each cell plus the vector of its color and the row of task and dihedral."""
+        colors_BLD = shares_BLV @ self._color_vectors(puzzles, 0, tokens_BLD.dtype)
+        cells_BLD = math.sqrt(0.5) * (tokens_BLD + colors_BLD / self.embed_scale)
+        row_BD = puzzles[:, : self.config.hidden_size].to(tokens_BLD.dtype)
+        if self.config.prefix:
+            prefix_B1D = row_BD[:, None] / self.embed_scale
+            prefix_BPD = nn.functional.pad(prefix_B1D, (0, 0, 0, self.config.prefix - 1))
+            cells_BLD = torch.cat((prefix_BPD, cells_BLD), dim=1)
+        return self.embed_scale * self._add_places(cells_BLD) + row_BD[:, None]
 
     def _add_places(self, x_BSD: Tensor) -> Tensor:
         """Return tokens (B, S, D) plus their position embeddings, if any."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath
+from types import ModuleType
 from typing import Any
 
 from arcpipe.augment import archives
@@ -267,14 +268,8 @@ def _read_generator(spec: str, settings: DataSettings) -> Source:
 
     def items() -> Iterator[Any]:
         sys.path.insert(0, os.getcwd())
-        # A cached compilation is taken for that of a file which is edited in the same second.
-        was_without, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-        # This process may have imported it before. The functions of a notebook have no other module.
-        if module_name != "__main__":
-            sys.modules.pop(module_name, None)
-        importlib.invalidate_caches()
         try:
-            function: Callable[..., Iterable[Any]] = getattr(importlib.import_module(module_name), name)
+            function: Callable[..., Iterable[Any]] = getattr(_import_afresh(module_name), name)
             yield from islice(function(seed=settings.seed, count=settings.count), settings.count)
         except Exception as error:  # The user's code may raise anything.
             raise DataError(
@@ -282,13 +277,26 @@ def _read_generator(spec: str, settings: DataSettings) -> Source:
                 f"({type(error).__name__}: {one_line(error)})"
             ) from error
         finally:
-            sys.dont_write_bytecode = was_without
             sys.path.remove(os.getcwd())
 
     reader = TaskReader(name, settings)
     reader.add_generated(items(), spec)
     file = getattr(sys.modules[module_name], "__file__", None)
     return reader.source(spec, [Path(file)] if file else [])
+
+
+def _import_afresh(name: str) -> ModuleType:
+    """Import a module from its file as it is now, although this process may have imported it before."""
+    # The functions of a notebook have no other module.
+    if name != "__main__":
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    # A cached compilation is taken for that of a file which is edited in the same second.
+    was_without, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.dont_write_bytecode = was_without
 
 
 def _read_hub(name: str, split: str, settings: DataSettings) -> Source:

@@ -234,7 +234,10 @@ def solve_puzzle(
             cells = np.frombuffer(row["cells"], np.uint8)
             grid = cells.reshape(row["height"], row["width"]) if row["height"] else None
             steps.append(Step(row["steps"], grid, row["halt_probability"]))
-        solved.append(Solved(pair.input, attempts, int(votes.candidates[index]), steps, right))
+        solved.append(Solved(
+            question=pair.input, attempts=attempts, candidates=int(votes.candidates[index]), steps=steps,
+            right=right,
+        ))  # fmt: skip
     return solved
 
 

@@ -242,7 +242,8 @@ class Outcome:
     def refused(self) -> bool:
         """Whether one of them ended with a user error that another try would repeat.
 
-        The loss of another process is none, nor is an error for which another try has other settings.
+        These are none: that a process has lost another one, that memory ran out (another try halves it), and
+        that the loss was not finite (another try halves the learning rates).
         """
         return not (self.out_of_memory or self.not_finite) and any(
             code == 2 and not any(line.startswith(_LOST) for line in tail)

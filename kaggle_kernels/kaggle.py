@@ -27,7 +27,7 @@ from tqdm.utils import CallbackIOWrapper
 from arcpipe.errors import ArcpipeError, one_line
 from arcpipe.log import Progress, logger
 from arcpipe.processes import environment
-from arcpipe.runs import temporary_path, writing
+from arcpipe.runs import writing
 
 T = TypeVar("T")
 _Version = Annotated[int, Field(ge=1)]
@@ -169,16 +169,16 @@ def poll(
              queue: the state whose time counts against `max_queue_minutes` only.
     Raises:  ArcpipeError when the time is up.
     """
-    running_s, queued_s, last, state = 0.0, 0.0, time.monotonic(), ""
+    running_s, queued_s, was_queued, last = 0.0, 0.0, False, time.monotonic()
     with Progress(total=round(max_minutes * 60), unit="s", desc=what) as bar:
         while True:
-            before = state
             state, result = look()
             if result is not None:
                 return result
             passed_s = time.monotonic() - last
             last += passed_s
-            if state == queue:
+            is_queued = state == queue
+            if is_queued:
                 queued_s += passed_s
                 waited_s, limit = queued_s, max_queue_minutes
             else:
@@ -188,8 +188,9 @@ def poll(
                 raise ArcpipeError(
                     f"{what}: {state} after {limit:g} minutes: run the same command to go on waiting"
                 )
-            if state == queue != before:
+            if is_queued and not was_queued:
                 logger.info("%s: %s: it waits for a machine, which does not count as running", what, state)
+            was_queued = is_queued
             bar.set_postfix_str(state, refresh=False)
             bar.update(int(running_s) - bar.n)
             time.sleep(pace.poll_s)
@@ -370,7 +371,8 @@ class Kaggle:
 
     def download(self, url: str, path: Path) -> None:
         """Download a URL of `kernel_output` to a file."""
-        part = temporary_path(path)
+        # One name, so that the next try overwrites what a killed one left.
+        part = path.with_name(f".{path.name}.part")
 
         def load() -> None:
             with requests.get(url, stream=True, timeout=self.pace.timeouts) as answer:

@@ -302,7 +302,10 @@ class Pipeline:
         return clock.Devices(self.devices.gpus[:count], min(self.devices.cpu_processes, count))
 
     def _adapt(self, minutes: float, failures: Sequence[clock.Outcome]) -> list[str]:
-        """Return the arguments of adaptation; each failure changes what it failed for."""
+        """Return the arguments of adaptation.
+
+        Each try that ran out of memory halves it; each whose loss was not finite halves the learning rates.
+        """
         arguments = [
             "adapt", "--checkpoint", str(self.checkpoint), "--challenges", str(self.challenges),
             "--out", str(self.adapted), "--recipe", str(self.recipe), "--max-minutes", f"{minutes:.3f}",
@@ -317,7 +320,7 @@ class Pipeline:
         for rate in _RATES if divergences else ():
             overrides[rate] = table.get(rate, getattr(AdaptSettings(), rate)) / 2**divergences
         if any(failure.in_float16 for failure in failures):
-            # It overflows sooner.
+            # In float16 a loss overflows sooner.
             overrides["precision"] = "float32"
         for key, value in overrides.items():
             arguments += ["--set", f"adapt.{key}={value}"]

@@ -83,12 +83,14 @@ def enter_score(
     """
     sha256 = enter_file(ledger, submission)
     one, two = ({name: getattr(k, name) for name in _SCORED} for k in (score.pass_at_1, score.pass_at_2))
-    name = str(score.set)
-    name += f", {score.num_tasks} of its {score.set.num_tasks} tasks" if score.left_out else ""
-    name += f", {len(score.corrected)} corrected" if score.corrected else ""
+    scored_set = str(score.set)
+    if score.left_out:
+        scored_set += f", {score.num_tasks} of its {score.set.num_tasks} tasks"
+    if score.corrected:
+        scored_set += f", {len(score.corrected)} corrected"
     changes = {"left_out": score.left_out, "corrected": score.corrected, "corrections": corrections}
     add_fact(
-        ledger, sha256, "score", set=name, fingerprint=score.set.fingerprint,
+        ledger, sha256, "score", set=scored_set, fingerprint=score.set.fingerprint,
         num_tasks=score.num_tasks, num_outputs=score.num_outputs, solutions=str(solutions), pass_at_1=one,
         pass_at_2=two, **{name: list(items) for name, items in changes.items() if items},
     )  # fmt: skip

@@ -291,10 +291,10 @@ def _tasks(sources: Sources, challenges: Path) -> TestInputs:
     results = [
         Result(
             task=task.id, pair=task.tests[index], attempts=attempts.get((task.id, index), ()),
-            voted=grids, candidates=int(candidates), moves=moves.get((task.id, index), ()),
+            voted=grids, candidates=int(count), moves=moves.get((task.id, index), ()),
             demonstrations=task.demonstrations, note=rules[task.id],
         )
-        for (task, index), grids, candidates in zip(tests, voted, votes.candidates, strict=True)
+        for (task, index), grids, count in zip(tests, voted, votes.candidates, strict=True)
     ]  # fmt: skip
     if any(result.pair.output is None for result in results):
         return TestInputs(results=results)

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from arcpipe import runs
-from arcpipe.devices import compute_dtype
+from arcpipe.devices import compute_dtype, is_compiled
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.log import command_line, logger, program, start_logging
 from arcpipe.model_config import TRMConfig
@@ -99,8 +99,7 @@ def _take_steps(
     stream = run.stream(accelerator.process_index, accelerator.num_processes)
     batches = stream.batches(state.step, run.last_step, workers, pin=on_gpu)
     start_time, step_s = time.monotonic() - state.seconds, 0.0
-    compiled = any(block._compiled_call_impl is not None for block in state.model.blocks)
-    before = None
+    compiled, before = any(map(is_compiled, state.model.blocks)), None
     while state.step < run.last_step:
         left_s = run.clock.left_s - checkpointer.end_s - step_s
         # The processes agree on the time and on when to stop.

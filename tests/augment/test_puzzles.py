@@ -78,6 +78,8 @@ def test_a_maze_that_is_turned_overlaps(tmp_path: Path) -> None:
         path.write_text("\n\n".join(map("\n".join, lines)))
     settings = MazeSettings(source=str(train), test_source=str(test), exclude_overlap=True)
     assert build_maze(settings, tmp_path / "data").overlap == 2
+    generated = MazeSettings(generate=150, test=150, size=5, min_path=4)
+    assert build_maze(generated, tmp_path / "generated").overlap == 0
     assert np.array_equal(read_puzzle_set(tmp_path / "data").inputs.cells, made.questions[2:])
 
 
