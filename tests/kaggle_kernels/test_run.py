@@ -384,6 +384,12 @@ def test_a_stage_that_may_do_better_is_tried_again(pipeline: Pipeline) -> None:
     assert not pipeline.report.stages[0]["failed"]
 
 
+def test_each_stage_without_time_is_a_loss_of_its_own(pipeline: Pipeline) -> None:
+    for name in ("adapt", "infer"):
+        pipeline._stage(name, -1, lambda *_: [], lambda: pipeline.devices, together=True)
+    assert pipeline.report.losses == ["adapt: no time was left", "infer: no time was left"]
+
+
 def test_processes_on_several_canvases_are_a_power_of_two(pipeline: Pipeline, tmp_path: Path) -> None:
     """And each has the fewest samples of its canvases."""
     pipeline.devices = Devices((), 3)
