@@ -384,8 +384,9 @@ def build_boards(
             f"the tests are {test.side} wide, the training boards {train.side}: "
             "a dataset has boards of one size"
         )
-    test_keys = set(keys_of(test.questions).tolist())
-    shared = np.array([key in test_keys for key in keys_of(train.questions).tolist()], bool)
+    shared = np.zeros(len(train), bool)
+    if len(test):
+        shared = np.isin(keys_of(train.questions), keys_of(test.questions))
     examples = train.take(np.flatnonzero(~shared)) if settings.exclude_overlap else train
     if not len(examples):
         raise DataError("no board is left to train on: all of them are tests too")
@@ -404,8 +405,7 @@ def build_boards(
     summary = BoardSummary(
         examples=len(examples), test_inputs=len(test), canvas=train.side, overlap=int(shared.sum()),
         repeated=len(examples) - len(set(byte_keys(examples.questions).tolist())),
-        drawn_from=train.total, tests_drawn_from=test.total,
-        unverified=train.unverified + test.unverified,
+        drawn_from=train.total, tests_drawn_from=test.total, unverified=train.unverified + test.unverified,
     )  # fmt: skip
     files = {str(path): file_hash(path) for path in dict.fromkeys((*train.files, *test.files))}
     counts = asdict(summary) | {"tasks": 1, "puzzles": 1}

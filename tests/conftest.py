@@ -12,9 +12,6 @@ from hypothesis import settings
 
 # Before any test imports torch: two threads on a busy machine can be ten times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# What torch.compile writes is compiled in half the time without vector instructions, which torch would first
-# try for five seconds.
-os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 
 # The same examples in every run and no deadline: a busy machine must not turn a test red.
 settings.register_profile("arcpipe", deadline=None, derandomize=True, max_examples=30)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -392,6 +393,9 @@ def test_sudokus_and_mazes_get_one_answer_each(work: Path) -> None:
     assert answers("a.csv", "sudoku", ".1234") == [first, "", last]
     document = json.loads(vote("rows", "--challenges", "sudoku", "--out", "b.csv", "--json"))
     assert document["exact_accuracy"] == 1
+    shutil.copytree("sudoku", "unknown", ignore=shutil.ignore_patterns("solutions"))
+    said = vote("rows", "--challenges", "unknown", "--out", "c.csv")
+    assert said.splitlines()[1].startswith("valid 100.00%; 2 of 3 test inputs answered")
     vote("rows", "--challenges", "maze", "--out", "m.csv")
     assert answers("m.csv", "maze", "# SGo") == ["".join("# SGo"[value] for value in mazes[0].ravel())]
 
